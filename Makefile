@@ -1,0 +1,55 @@
+# make demo: from nothing to a trained recogniser. make test, make lint, make bench: for who works on it.
+# Everything is installed in .venv, from requirements.lock with its hashes; nothing else is touched.
+
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+UV     := $(VENV)/bin/uv
+READY  := $(VENV)/.ready
+
+.PHONY: setup demo test lint bench lock clean
+.DEFAULT_GOAL := setup
+
+setup: $(READY)
+
+# Newer than both files: what is installed is what they say.
+$(READY): requirements.lock pyproject.toml
+	@rm -f $@
+	@test -x $(PYTHON) || { \
+	  for python in python3 python3.12 python3.11 python3.10; do \
+	    $$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+	      && found=$$python && break; \
+	  done; \
+	  test -n "$$found" || { echo "Python 3.10, 3.11 or 3.12 is needed: install one of them." >&2; exit 1; }; \
+	  $$found -m venv $(VENV) || { rm -rf $(VENV); echo "$$found has no venv: on Debian, apt-get install python3-venv." >&2; exit 1; }; }
+	@test -x $(UV) || $(PYTHON) -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	@$(PYTHON) -c 'import asr' 2>/dev/null || echo "Installing what requirements.lock lists into $(VENV): some minutes the first time."
+	$(UV) pip install --quiet --python $(PYTHON) --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY)
+	$(PYTHON) tools/demo.py
+
+test: $(READY)
+	$(PYTHON) -m pytest
+
+lint: $(READY)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(READY)
+	@for script in tools/bench_*.py; do echo "== $$script"; $(PYTHON) $$script || exit 1; done
+
+# After a change of pyproject.toml: every package, for every supported Python and system.
+lock: $(UV)
+	@echo "# Made by 'make lock' from pyproject.toml: every package of every supported Python, with its hashes." > requirements.lock.new
+	$(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-header --no-annotate --extra dev --extra synth pyproject.toml >> requirements.lock.new
+	@mv requirements.lock.new requirements.lock
+
+# What was trained, prepared and downloaded stays.
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find asr conf recipes tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,236 @@
+"""Files to waveforms: probe, decode, check, average the channels, resample to 16 kHz.
+
+Whatever cannot be used raises `AudioError` with a fixed code; docs/bad-input.md lists them all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from asr.files import InputError
+
+SAMPLE_RATE_HZ = 16_000
+MINIMUM_DURATION_S = 0.1  # shorter recordings hold no word; training leaves them out
+
+INT16_FULL_SCALE = 32_768
+SAMPLE_RATES_HZ = range(1_000, 1_000_000)  # beyond these a header is damaged
+SEGMENT_TOLERANCE_S = 0.05  # manifests round their times: an end this far past the file's is the file's
+
+SOUNDFILE_EXTENSIONS = frozenset(
+    ".wav .flac .ogg .oga .opus .mp3 .sph .aif .aiff .aifc .au .snd .caf .w64 .rf64 .raw".split()
+)
+CODEC_EXTENSIONS = frozenset(".m4a .aac .mp4 .mka .mkv .webm .wma .amr .mov".split())
+EXTENSIONS = SOUNDFILE_EXTENSIONS | CODEC_EXTENSIONS
+
+# What libsndfile notes when a header promises more bytes than the file has, and when the last page of
+# an Ogg stream is not marked as the last.
+_DATA_SIZE = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_OGG_CUT = re.compile(r"lacks an end-of-stream bit|without an End-Of-Stream flag")
+# Sizes that programs write who cannot go back to the header: the length is unknown, nothing is missing.
+_UNKNOWN_SIZES = frozenset({0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFF000, 0x7FFFFFFF - 36})
+
+
+class AudioError(InputError):
+    """A recording that cannot be used. `reason` is one of the codes of docs/bad-input.md."""
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says. `codec` is libsndfile's name of the coding, e.g. `PCM_16`."""
+
+    sample_rate_hz: int
+    channels: int
+    duration_s: float
+    codec: str
+
+
+def probe(path: str | Path) -> AudioInfo:
+    """Reads a file's header, not its samples.
+
+    Raises:
+        AudioError: `missing`, `bad-link`, `unreadable`, `empty-file`, `not-audio` or `no-codec`.
+    """
+    if Path(path).suffix.lower() in CODEC_EXTENSIONS:
+        return _probe_with_torchcodec(path)
+    with _open(path) as sound:
+        rate_hz = sound.samplerate
+        return AudioInfo(rate_hz, sound.channels, sound.frames / rate_hz, sound.subtype)
+
+
+def load(
+    path: str | Path, start_s: float = 0.0, end_s: float | None = None
+) -> npt.NDArray[np.float32]:
+    """A file, or a stretch of one, as a waveform [S]: 16 kHz, mono, full scale at 1.
+
+    Channels are averaged. Other rates are converted with soxr's HQ. A stretch is found by seeking, so a
+    long file is not read for a short one.
+
+    Raises:
+        AudioError: as `probe`, and `truncated`, `not-finite`, `bad-segment` or `too-short` (no sample
+            at all).
+    """
+    if Path(path).suffix.lower() in CODEC_EXTENSIONS:
+        waveform, rate_hz = _decode_with_torchcodec(path, start_s, end_s)
+    else:
+        waveform, rate_hz = _decode_with_soundfile(path, start_s, end_s)
+    if not len(waveform):
+        raise AudioError("too-short", f"{path} has no samples")
+    if not np.isfinite(np.dot(waveform, waveform)) and not np.isfinite(waveform).all():
+        raise AudioError("not-finite", f"{path} has samples that are not numbers")
+    if rate_hz != SAMPLE_RATE_HZ:
+        waveform = soxr.resample(waveform, rate_hz, SAMPLE_RATE_HZ, quality="HQ")
+    return waveform
+
+
+def to_int16(waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
+    """Rounds a waveform to 16 bits; what is beyond full scale is clipped, never wrapped around."""
+    scaled = waveform * np.float32(INT16_FULL_SCALE)
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, -INT16_FULL_SCALE, INT16_FULL_SCALE - 1, out=scaled)
+    return scaled.astype(np.int16)
+
+
+def _open(path: str | Path) -> soundfile.SoundFile:
+    """Opens a file with libsndfile, or says why that cannot be."""
+    _check_file(path)
+    try:
+        if Path(path).suffix.lower() == ".raw":  # AN4's original archive: no header
+            return soundfile.SoundFile(
+                path,
+                samplerate=SAMPLE_RATE_HZ,
+                channels=1,
+                format="RAW",
+                subtype="PCM_16",
+                endian="BIG",
+            )
+        return soundfile.SoundFile(path)
+    except soundfile.LibsndfileError as error:
+        raise AudioError("not-audio", f"{path} is not audio that can be read: {_why(error)}") from None
+
+
+def _decode_with_soundfile(
+    path: str | Path, start_s: float, end_s: float | None
+) -> tuple[npt.NDArray[np.float32], int]:
+    with _open(path) as sound:
+        rate_hz = sound.samplerate
+        if rate_hz not in SAMPLE_RATES_HZ:
+            raise AudioError("not-audio", f"{path} claims {rate_hz} samples a second")
+        whole = start_s == 0.0 and end_s is None
+        first, count = (0, -1) if whole else _stretch(path, sound, start_s, end_s)
+        try:
+            if first:
+                sound.seek(first)
+            samples = sound.read(count, dtype="float32")
+        except soundfile.LibsndfileError as error:
+            raise AudioError("truncated", f"{path} breaks off: {_why(error)}") from None
+        wanted = sound.frames if whole else count
+        # MP3 states no length that binds: libsndfile estimates it, so fewer samples are no fault.
+        if sound.format not in ("MP3", "MPEG") and len(samples) < wanted:
+            raise AudioError(
+                "truncated", f"{path} breaks off: {len(samples)} of {wanted} samples can be read"
+            )
+        if whole:
+            _check_header(path, sound)
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1, dtype=np.float32)
+    return samples, rate_hz
+
+
+def _stretch(
+    path: str | Path, sound: soundfile.SoundFile, start_s: float, end_s: float | None
+) -> tuple[int, int]:
+    """First frame and number of frames between two times."""
+    rate_hz = sound.samplerate
+    first = round(start_s * rate_hz)
+    last = sound.frames if end_s is None else round(end_s * rate_hz)
+    if first < 0 or last <= first or last > sound.frames + SEGMENT_TOLERANCE_S * rate_hz:
+        raise AudioError(
+            "bad-segment",
+            f"{path} is {sound.frames / rate_hz:.2f} s long and has no stretch from {start_s} to {end_s} s",
+        )
+    return first, min(last, sound.frames) - first
+
+
+def _check_header(path: str | Path, sound: soundfile.SoundFile) -> None:
+    """Raises `truncated` where the header promises more than the file has."""
+    notes = sound.extra_info
+    if size := _DATA_SIZE.search(notes):
+        promised, present = int(size[1]), int(size[2])
+        if promised > present and promised not in _UNKNOWN_SIZES:
+            raise AudioError(
+                "truncated", f"{path} breaks off: {present} of {promised} bytes of audio are there"
+            )
+    if _OGG_CUT.search(notes):
+        raise AudioError("truncated", f"{path} breaks off: its last page is not there")
+    if sound.format == "RAW" and os.path.getsize(path) % 2:
+        raise AudioError("truncated", f"{path} breaks off: its last sample is half there")
+
+
+def _check_file(path: str | Path) -> None:
+    """Raises for what is no readable file with something in it."""
+    try:
+        status = os.stat(path)
+        if status.st_size and os.access(path, os.R_OK):
+            return
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.islink(path):
+            raise AudioError("bad-link", f"{path} is a link to nowhere") from None
+        raise AudioError("missing", f"{path} does not exist") from None
+    except OSError as error:
+        reason = "bad-link" if os.path.islink(path) else "unreadable"
+        raise AudioError(reason, f"{path} cannot be read: {error.strerror}") from None
+    if status.st_size:
+        raise AudioError("unreadable", f"{path} cannot be read: permission denied")
+    raise AudioError("empty-file", f"{path} is empty")
+
+
+def _why(error: soundfile.LibsndfileError) -> str:
+    return str(error.error_string).rstrip(".").lower()
+
+
+def _torchcodec(path: str | Path) -> Any:
+    """A torchcodec decoder for what libsndfile does not read."""
+    _check_file(path)
+    try:
+        from torchcodec.decoders import AudioDecoder
+    except (ImportError, RuntimeError):  # RuntimeError: it is there, but FFmpeg is not
+        raise AudioError(
+            "no-codec",
+            f"{path} needs torchcodec and FFmpeg: install `asr[codecs]`, or convert the file to wav or flac",
+        ) from None
+    try:
+        return AudioDecoder(str(path))
+    except (RuntimeError, ValueError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise AudioError("not-audio", f"{path} is not audio that can be read: {why}") from None
+
+
+def _probe_with_torchcodec(path: str | Path) -> AudioInfo:
+    found = _torchcodec(path).metadata
+    return AudioInfo(
+        found.sample_rate,
+        found.num_channels,
+        found.duration_seconds_from_header or 0.0,
+        found.codec or "",
+    )
+
+
+def _decode_with_torchcodec(
+    path: str | Path, start_s: float, end_s: float | None
+) -> tuple[npt.NDArray[np.float32], int]:
+    decoder = _torchcodec(path)
+    try:
+        found = decoder.get_samples_played_in_range(start_s, end_s)
+    except (RuntimeError, ValueError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise AudioError("truncated", f"{path} cannot be decoded to its end: {why}") from None
+    return found.data.mean(dim=0).numpy(), found.sample_rate  # [C, S] -> [S]

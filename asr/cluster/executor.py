@@ -1,0 +1,202 @@
+"""Where work is done: in this process, or on Ray. One protocol, so that the work does not know.
+
+Starting Ray takes seconds, which one worker is not worth; it is imported only where it is used. What
+travels to it are paths and small records, never audio.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+from asr.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+OBJECT_STORE_BYTES = 100 * 2**20  # paths and records only; Ray's own minimum is 75 MB
+ADDRESS_TIMEOUT_S = 5.0
+TASKS_PER_WORKER = 2  # waiting or running: enough that no worker idles
+
+
+class Executor(Protocol):
+    """Does a job for each of many items. A context manager: leaving it stops what is under way."""
+
+    workers: int
+
+    def __enter__(self) -> Executor: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def map(
+        self, worker: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Iterator[tuple[Item, Result]]:
+        """Items with their results, as they end. What `worker` raises is raised here."""
+        ...
+
+
+class LocalExecutor:
+    """Does the work in this process, one item after the other."""
+
+    workers = 1
+
+    def __enter__(self) -> LocalExecutor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def map(
+        self, worker: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Iterator[tuple[Item, Result]]:
+        """Items with their results, in order."""
+        for item in items:
+            yield item, worker(item)
+
+
+class RayExecutor:
+    """Does the work on Ray: a cluster by its address, or one started on this machine for the purpose.
+
+    `workers` is the number of processes, each with one thread; None means one a core of the cluster.
+    `start_s` says how long starting took.
+    """
+
+    def __init__(self, workers: int | None = None, address: str | None = None) -> None:
+        self._wanted = workers
+        self._address = address
+        self.workers = workers or os.cpu_count() or 1
+        self.start_s = 0.0
+
+    def __enter__(self) -> RayExecutor:
+        began = time.perf_counter()
+        if self._address is not None:
+            _check_address(self._address)
+        ray = _import_ray()
+        options: dict[str, Any] = {
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+            "configure_logging": False,
+            "runtime_env": {"env_vars": _worker_environment()},
+        }
+        if self._address is None:
+            options |= {
+                "num_cpus": self.workers,
+                "object_store_memory": OBJECT_STORE_BYTES,
+                "include_dashboard": False,
+            }
+        try:
+            # "local" keeps RAY_ADDRESS or a cluster that happens to run here from being joined.
+            ray.init(address=self._address or "local", **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            where = f"at {self._address}" if self._address else "on this machine"
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"Ray cannot be reached {where}: {reason} Check cluster.address, or leave it out."
+            ) from None
+        if self._wanted is None:
+            self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self.start_s = time.perf_counter() - began
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _import_ray().shutdown()
+
+    def map(
+        self, worker: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Iterator[tuple[Item, Result]]:
+        """Items with their results, as they end."""
+        ray = _import_ray()
+        task = ray.remote(num_cpus=1)(worker)
+        waiting = iter(items)
+        running: dict[Any, Item] = {}
+        try:
+            while True:
+                for item in waiting:
+                    running[task.remote(item)] = item
+                    if len(running) >= TASKS_PER_WORKER * self.workers:
+                        break
+                if not running:
+                    return
+                ended, _ = ray.wait(list(running), num_returns=1)
+                for reference in ended:
+                    yield running.pop(reference), ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            # Ray wraps what the worker raised together with its traceback; the user wants the former.
+            raise error.cause from None
+        finally:
+            for reference in running:
+                ray.cancel(reference, force=True)
+
+
+def choose_executor(name: str, workers: int | None, address: str | None) -> Executor:
+    """In this process for one worker of `local`, on Ray for everything else.
+
+    Raises:
+        UserError: there is no such cluster, or no such number of workers.
+    """
+    if name not in ("local", "ray"):
+        raise UserError(f"cluster.name is {name!r}; it can be local or ray.")
+    if workers is not None and workers < 1:
+        raise UserError(f"cluster.workers is {workers}; at least one has to do the work.")
+    if name == "local" and workers == 1:
+        return LocalExecutor()
+    return RayExecutor(workers, address)
+
+
+def _check_address(address: str) -> None:
+    """Knocks at HOST:PORT, since Ray itself tries for ten minutes. `auto` names no address."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto":
+        return
+    if not colon or not port.isdigit():
+        raise UserError(f"cluster.address is {address!r}; it is HOST:PORT, ray://HOST:PORT or auto.")
+    try:
+        socket.create_connection((host, int(port)), timeout=ADDRESS_TIMEOUT_S).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"No Ray cluster answers at {address}: {error}. Check cluster.address, or leave it out."
+        ) from None
+
+
+def _import_ray() -> Any:
+    # Read when Ray is imported: no telemetry; and its new way with CUDA_VISIBLE_DEVICES, of which it
+    # would otherwise warn.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    # `ray.init` warns before it looks at the level it is given.
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    return ray
+
+
+def _worker_environment() -> dict[str, str]:
+    """One thread a worker, and the package found where it is found here, installed or not."""
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }

@@ -1,0 +1,117 @@
+"""`asr describe`: what a model is, what it was trained on, and what it scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from asr.description import read_description
+from asr.text import SPACE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from asr.bundle import Bundle
+
+
+def describe(model: str, as_json: bool) -> int:
+    """Print what the model in a folder is; 0.
+
+    Raises:
+        UserError: the folder holds no model, or a damaged one.
+    """
+    from pathlib import Path
+
+    folder = Path(model)
+    read_description(folder)  # a wrong folder costs no second of loading torch
+
+    from asr.bundle import load
+
+    bundle = load(folder)
+    if as_json:
+        print(json.dumps(description(folder, bundle), ensure_ascii=False, indent=2, default=str))
+        return 0
+    console = Console(highlight=False)
+    console.print(_facts(bundle, folder))
+    if bundle.scores:
+        console.print(_scores(bundle.scores))
+    return 0
+
+
+def description(folder: Path, bundle: Bundle) -> dict[str, Any]:
+    """A model as a program reads it."""
+    return {
+        "folder": str(folder),
+        "digest": bundle.digest,
+        "parameters": sum(parameter.numel() for parameter in bundle.network.parameters()),
+        "seconds_per_frame": bundle.seconds_per_frame,
+        "model": bundle.model,
+        "features": bundle.features.settings(),
+        "units": list(bundle.units.symbols),
+        "normaliser": bundle.normaliser,
+        "decoder": bundle.decoder,
+        "trained": bundle.trained,
+        "scores": bundle.scores,
+    }
+
+
+def _facts(bundle: Bundle, folder: Path) -> Table:
+    about = description(folder, bundle)
+    table = Table(title=escape(str(folder)), title_justify="left", show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    size_mb = about["parameters"] * 4 / 1e6
+    table.add_row("model", f"{_settings(bundle.model)}")
+    table.add_row("size", f"{about['parameters']:,} parameters, {size_mb:.1f} MB")
+    table.add_row("features", _settings(about["features"]))
+    table.add_row("frame", f"{about['seconds_per_frame'] * 1000:g} ms of emissions")
+    table.add_row("units", escape(_units(about["units"])))
+    table.add_row("normaliser", escape(bundle.normaliser))
+    table.add_row("decoder", _settings(bundle.decoder))
+    table.add_row("digest", about["digest"])
+    if bundle.trained:
+        table.add_section()
+    for key, value in bundle.trained.items():
+        table.add_row(escape(f"trained: {key}".replace("_", " ")), _value(value))
+    return table
+
+
+def _scores(scores: Sequence[Mapping[str, Any]]) -> Table:
+    """A row for each score, a column for each thing that any of them says."""
+    table = Table(title="Scores", title_justify="left")
+    columns = list(dict.fromkeys(key for score in scores for key in score))
+    for column in columns:
+        table.add_column(escape(column.replace("_", " ")))
+    for score in scores:
+        table.add_row(*(_value(score.get(column, "")) for column in columns))
+    return table
+
+
+def _units(symbols: Sequence[str]) -> str:
+    """The units in a few words: what they are, and how many."""
+    characters = [symbol for symbol in symbols[1:] if len(symbol) == 1 and symbol != SPACE]
+    words = [symbol for symbol in symbols[1:] if len(symbol) > 1]
+    shown = f"{len(symbols)}: blank, space, characters {''.join(characters)}"
+    return f"{shown}, and {len(words)} whole words ({', '.join(words[:5])} …)" if words else shown
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    """A component's name, then its settings."""
+    name = [str(settings["name"])] if "name" in settings else []
+    rest = [f"{key} {value}" for key, value in settings.items() if key != "name"]
+    return escape(", ".join(name + rest))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return escape(", ".join(f"{key} {inner}" for key, inner in value.items()))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return escape(", ".join(_value(inner) for inner in value))
+    return escape(str(value))

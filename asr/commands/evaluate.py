@@ -1,0 +1,302 @@
+"""`asr evaluate`: decode a split with a model, score it, write and show what came out."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from asr.config import Config
+from asr.errors import UserError, nearest
+from asr.files import digest_bytes
+from asr.scoring import record
+from asr.scoring.rates import Scored
+from asr.scoring.record import Hardware, Metrics, Result, Stamp
+from asr.scoring.report import Report, build, percent, show
+from asr.text import normalise
+from asr.utterance import Rejection
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from asr.bundle import Bundle
+    from asr.corpus import Corpus, Split
+
+BATCH_S = 120.0  # of audio decoded at once, padding included
+NAMED = 10  # missing utterances named on the screen; all are in hypotheses.jsonl
+FAILED = "not-decoded"  # why an utterance is missing whose decoding failed
+# What a bundle keeps of the metrics, beside the decoder's name.
+KEPT = (
+    *("recipe", "split", "wer", "wer_ci95", "cer", "ser", "words", "utterances", "missing"),
+    *("trained_on_this_split", "normaliser", "rtfx", "date"),
+)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What came out of the utterances, by position: a text, or why there is none."""
+
+    texts: dict[int, str]
+    failures: dict[int, str]
+    seconds: float
+
+
+def evaluate(config: Config) -> int:
+    """Score a model on a split, or say that it has been done.
+
+    Returns 0, or 1 where an utterance could not be decoded.
+
+    Raises:
+        UserError: there is no such model, corpus or split, or the folder cannot be written.
+    """
+    console, notes = Console(highlight=False), Console(stderr=True, highlight=False)
+    run = Path("runs", config.recipe.name, config.name)
+    folder = Path(config.bundle) if config.bundle else run / "model"
+    if not config.bundle and not folder.is_dir():
+        name = "" if config.name == "base" else f" name={config.name}"
+        raise UserError(
+            f"There is no model in {folder}. Train one (asr train recipe={config.recipe.name}"
+            f"{name}) or give bundle=MODEL."
+        )
+    own = folder.resolve() == (run / "model").resolve()
+    corpus, split = _open(config)
+    left_out = [one for one in corpus.rejected if one.split == config.split]
+    bundle = _load(folder, config)
+    digest = bundle.digest
+    stamp = Stamp(
+        bundle=digest,
+        corpus=corpus.fingerprint,
+        left_out=digest_bytes(repr([(one.id, one.speaker, one.text) for one in left_out]).encode()),
+        decoder=config.decoder,
+        normaliser=corpus.normaliser,
+    )
+    name = f"{config.split}-{config.decoder['name']}" + ("" if own else f"-{digest[:8]}")
+    target = run / "eval" / name
+    earlier = record.read_earlier(target)
+    if earlier:
+        why = record.why_again(earlier, stamp)
+        if not why:
+            console.print(
+                f"Evaluated already: WER {percent(earlier.wer)}, see {target}", soft_wrap=True
+            )
+            return 0
+        notes.print(f"Evaluating again: {why}.", soft_wrap=True)
+
+    decoded = decode(bundle, split, notes)
+    results = _results(split, decoded, left_out, corpus.normaliser)
+    trained_on = trained_on_split(bundle.trained, corpus, config.split)
+    audio_s = float(split.durations_s.sum())
+    rtfx = audio_s / decoded.seconds
+    command = shlex.join(["asr", *sys.argv[1:]])
+    hardware = _hardware(bundle)
+    report = build(
+        f"{config.recipe.name} · {config.split} · {config.decoder['name']}",
+        [result.scored for result in results],
+        facts=[
+            ("audio", f"{audio_s / 60:.1f} minutes"),
+            ("speed", f"{rtfx:.0f} s of audio a second ({hardware})"),
+            ("model", f"{folder} ({digest[:8]})"),
+            ("normaliser", corpus.normaliser),
+            ("command", command),
+        ],
+        warnings=_warnings(trained_on, results, left_out),
+    )
+    metrics = Metrics(
+        wer=report.scores.wer,
+        cer=report.scores.cer,
+        ser=report.scores.ser,
+        words=report.scores.words,
+        substitutions=report.scores.substitutions,
+        deletions=report.scores.deletions,
+        insertions=report.scores.insertions,
+        wer_ci95=(report.interval.low, report.interval.high),
+        wer_ci95_drawn=f"{report.interval.count} {report.interval.drawn}",
+        missing=report.scores.missing,
+        failed=len(decoded.failures),
+        utterances=report.scores.utterances,
+        audio_seconds=round(audio_s, 3),
+        rtfx=round(rtfx, 2),
+        normaliser=corpus.normaliser,
+        trained_on_this_split=trained_on,
+        command=command,
+        recipe=config.recipe.name,
+        split=config.split,
+        model=str(folder),
+        hardware=hardware,
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        stamp=stamp,
+    )
+    record.write(target, metrics, results, report)
+    if own and not decoded.failures:
+        _add_score(folder, metrics)
+    _show(report, target, decoded, console)
+    return 1 if decoded.failures else 0
+
+
+def decode(bundle: Bundle, split: Split, notes: Console) -> Decoded:
+    """What the model hears in every utterance of a split, with a progress bar on a terminal.
+
+    Where a batch fails its utterances are tried one by one, so that only the faulty one is lost.
+    """
+    from asr.waveforms import batches_by_length
+
+    texts: dict[int, str] = {}
+    failures: dict[int, str] = {}
+
+    def recognise(positions: Sequence[int]) -> list[str]:
+        waveforms = [_floats(split.waveform(position)) for position in positions]
+        transcripts = bundle.recognise(waveforms, [split.ids[position] for position in positions])
+        return [transcript.text for transcript in transcripts]
+
+    durations = split.durations_s.tolist()
+    started = time.perf_counter()
+    with _progress(notes) as progress:
+        task = progress.add_task("decoding", total=sum(durations))
+        for batch in batches_by_length(durations, BATCH_S):
+            try:
+                texts.update(zip(batch, recognise(batch), strict=True))
+            except Exception:  # noqa: BLE001
+                _one_by_one(batch, recognise, texts, failures)
+            progress.advance(task, sum(durations[position] for position in batch))
+    return Decoded(texts, failures, time.perf_counter() - started)
+
+
+def _one_by_one(
+    batch: Sequence[int],
+    recognise: Callable[[Sequence[int]], list[str]],
+    texts: dict[int, str],
+    failures: dict[int, str],
+) -> None:
+    for position in batch:
+        try:
+            (texts[position],) = recognise([position])
+        except Exception as error:  # noqa: BLE001
+            failures[position] = f"{type(error).__name__}: {error}"
+
+
+def trained_on_split(trained: dict[str, Any], corpus: Corpus, split: str) -> bool:
+    """Whether a model's weights were fitted on this very split of this very corpus."""
+    return trained.get("corpus") == corpus.fingerprint and split in trained.get("splits", [])
+
+
+def _open(config: Config) -> tuple[Corpus, Split]:
+    """The corpus and its split that is to be scored, which must hold something."""
+    from asr.corpus import Corpus
+
+    corpus = Corpus.open(Path(config.prepare.folder))
+    known = sorted(name for name, split in corpus.splits.items() if len(split))
+    if config.split not in known:
+        raise UserError(
+            f"The corpus {corpus.folder} has nothing in a split {config.split!r}."
+            f"{nearest(config.split, known)} It has: {', '.join(known)}."
+        )
+    return corpus, corpus.splits[config.split]
+
+
+def _load(folder: Path, config: Config) -> Bundle:
+    import torch
+
+    from asr.bundle import load
+
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    if config.trainer.accelerator == "gpu" and not gpu:
+        raise UserError("trainer.accelerator=gpu: torch finds no GPU here. Try asr doctor.")
+    bundle = load(folder, "cuda" if gpu else "cpu")
+    bundle.search = bundle.build_decoder(config.decoder)
+    return bundle
+
+
+def _results(
+    split: Split, decoded: Decoded, left_out: list[Rejection], normaliser: str
+) -> list[Result]:
+    """Every utterance of the split, normalised on both sides; those without audio as missing."""
+    results = []
+    for position, (id, speaker, text) in enumerate(
+        zip(split.ids, split.speakers, split.texts, strict=True)
+    ):
+        heard = decoded.texts.get(position)
+        scored = Scored(
+            id,
+            speaker,
+            normalise(normaliser, text),
+            None if heard is None else normalise(normaliser, heard),
+        )
+        error = decoded.failures.get(position, "")
+        results.append(Result(scored, FAILED if error else "", error))
+    return results + [
+        Result(Scored(one.id, one.speaker, normalise(normaliser, one.text), None), one.reason)
+        for one in left_out
+        if one.text
+    ]
+
+
+def _warnings(trained_on: bool, results: list[Result], left_out: list[Rejection]) -> list[str]:
+    warnings = []
+    if trained_on:
+        warnings.append(
+            "This model was trained on this split: the figures say how well it remembers."
+        )
+    missing = [f"{one.scored.id} ({one.missing})" for one in results if one.missing]
+    if missing:
+        warnings.append(f"Missing, all words counted as deletions: {_some(missing)}")
+    wordless = [f"{one.id} ({one.reason})" for one in left_out if not one.text]
+    if wordless:
+        warnings.append(f"Not scored, since there is no transcript: {_some(wordless)}")
+    return warnings
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _add_score(folder: Path, metrics: Metrics) -> None:
+    from asr.bundle import add_score
+
+    content = metrics.to_dict()
+    score = {key: content[key] for key in KEPT}
+    add_score(folder, {**score, "decoder": metrics.stamp.decoder["name"]})
+
+
+def _show(report: Report, target: Path, decoded: Decoded, console: Console) -> None:
+    show(report, console)
+    files = ["metrics.json", "hypotheses.jsonl", "report.html"]
+    if decoded.failures:
+        files.append("failures.jsonl")
+    console.print(f"\nWritten to {target}: {', '.join(files)}", soft_wrap=True)
+
+
+def _floats(waveform: np.ndarray) -> np.ndarray:
+    return waveform.astype("float32") / 2**15
+
+
+def _hardware(bundle: Bundle) -> Hardware:
+    import torch
+
+    gpu = bundle.device.type == "cuda"
+    device = torch.cuda.get_device_name(bundle.device) if gpu else platform.machine()
+    return Hardware(device, torch.get_num_threads(), os.cpu_count() or 1)
+
+
+def _progress(notes: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} s of audio"),
+        TimeRemainingColumn(),
+        console=notes,
+        transient=True,
+        disable=not notes.is_terminal,
+    )

@@ -1,0 +1,206 @@
+"""The command `asr`: which command was asked for, and how it ended.
+
+Each command's own module is imported when it is called, so that help and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from asr import __version__
+from asr.commands import manual
+from asr.errors import UserError, nearest
+
+GOOD, SOME_FAILED, WRONG_USE, INTERRUPTED, ASKED_TO_STOP = 0, 1, 2, 130, 143
+
+
+class AskedToStop(BaseException):
+    """SIGTERM came. Not an `Exception`, so that nothing takes it for an item's failure."""
+
+
+class Manual(TyperGroup):
+    """The top-level command, whose help is a page of a manual."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        formatter.write(manual.page())
+
+
+app = typer.Typer(
+    cls=Manual, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"asr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+        ),
+    ] = False,
+) -> None:
+    """Train speech recognisers and turn audio into text."""
+
+
+Settings = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", show_default=False, help="Settings.")
+]
+Cfg = Annotated[
+    Literal["job"] | None,
+    typer.Option("--cfg", help="Print the settings that would be used, as YAML, and leave."),
+]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", show_default=False, help="A trained model's folder.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
+
+
+def _add_configured(command: str) -> None:
+    """Add a command that takes its settings as KEY=VALUE words."""
+
+    @app.command(command, help=manual.configured(command))
+    def configured(settings: Settings = None, cfg: Cfg = None) -> int:
+        from asr.commands import compose
+
+        config = compose.compose(settings or [])
+        if cfg:
+            print(compose.to_yaml(config), end="")
+            return GOOD
+        entry: Callable[..., int] = getattr(
+            importlib.import_module(f"asr.commands.{command}"), command
+        )
+        return entry(config)
+
+
+for _command in ("prepare", "train", "evaluate", "run"):
+    _add_configured(_command)
+
+
+@app.command("transcribe", help=manual.TRANSCRIBE)
+def transcribe(
+    model: Model,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT", help="Audio files, folders of them, or globs.", show_default=False
+        ),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Write files here; else print."),
+    ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME,...",
+            help="What to write for each input: txt,json unless told; txt where it is printed.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+) -> int:
+    if as_json and formats is not None:
+        raise UserError("Give --format or --json, not both.")
+    names = ["json"] if as_json else _format_names(formats, output)
+    from asr.commands import transcribe as command
+
+    return command.transcribe(model, inputs, output, names)
+
+
+def _format_names(formats: str | None, output: str | None) -> list[str]:
+    """The formats asked for, each of them known."""
+    from asr import registry
+
+    if formats is None:
+        return ["txt"] if output is None else ["txt", "json"]
+    known = registry.names("formats")
+    names = [name.strip() for name in formats.split(",")]
+    for name in names:
+        if name not in known:
+            offer = f"{nearest(name, known)} Known: {', '.join(known)}."
+            raise UserError(f"No format is called {name!r}.{offer}")
+    return list(dict.fromkeys(names))
+
+
+@app.command("describe", help=manual.DESCRIBE)
+def describe(
+    model: Model,
+    as_json: AsJson = False,
+) -> int:
+    from asr.commands import describe as command
+
+    return command.describe(model, as_json)
+
+
+@app.command("doctor", help=manual.DOCTOR)
+def doctor(as_json: AsJson = False) -> int:
+    from asr.commands import doctor as command
+
+    return command.doctor(as_json)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command line and give its exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words:
+        sys.stderr.write(manual.page())
+        return WRONG_USE
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        status = typer.main.get_command(app).main(words, prog_name="asr", standalone_mode=False)
+        sys.stdout.flush()
+    except UserError as error:
+        return _say(str(error), WRONG_USE)
+    except TyperException as error:  # an option, argument or command that is not known
+        return _say(_usage(error), WRONG_USE)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("interrupted", INTERRUPTED)
+    except AskedToStop:
+        return _say("asked to stop", ASKED_TO_STOP)
+    except BrokenPipeError:
+        _forget_stdout()
+        return SOME_FAILED
+    return int(status or GOOD)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise AskedToStop
+
+
+def _say(message: str, status: int) -> int:
+    print(f"asr: {message}", file=sys.stderr)
+    return status
+
+
+def _usage(error: TyperException) -> str:
+    """A usage error in one line, with the nearest right name and where to read more."""
+    message = " ".join(error.format_message().split())
+    context: Any = getattr(error, "ctx", None)
+    option: str | None = getattr(error, "option_name", None)
+    if option is not None and context is not None and "No such option" in message:
+        known = [name for parameter in context.command.params for name in parameter.opts]
+        message = f"No such option: {option}.{nearest(option, [*known, '--help'])}"
+    path = context.command_path if context is not None else "asr"
+    return f"{message.rstrip('.')}{'' if message.endswith('?') else '.'} See: {path} --help"
+
+
+def _forget_stdout() -> None:
+    """The reader has gone: let the interpreter's last flush go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

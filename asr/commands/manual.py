@@ -1,0 +1,184 @@
+"""What `asr --help` and each command's `--help` say."""
+
+from __future__ import annotations
+
+from asr.commands.compose import groups
+
+COMMANDS: dict[str, dict[str, str]] = {
+    "From a corpus to a model": {
+        "prepare": "check a corpus and pack it for training",
+        "train": "train a model on the prepared corpus",
+        "evaluate": "score a model on a split: word error rate with its interval",
+        "run": "prepare, train and evaluate; what is done already is skipped",
+    },
+    "From audio to text": {
+        "transcribe": "turn recordings into text, with times and confidence",
+        "describe": "what a model is, was trained on and scored",
+    },
+    "This machine": {
+        "doctor": "what works here, and what to do about what does not",
+    },
+}
+
+_PAGE = """\
+asr - train speech recognisers, and turn audio into text
+
+Usage
+  asr COMMAND [ARGUMENT...]
+  asr COMMAND --help
+
+{commands}
+Examples
+  asr run recipe=synth                             a first model, from made-up speech
+  asr run recipe=an4 recipe.root=PATH/an4          real speech, from raw files to word error rate
+  asr run recipe=custom recipe.root=train.jsonl    your own recordings, listed in a manifest
+  asr transcribe runs/an4/base/model calls/ -o out/
+  asr evaluate recipe=an4 bundle=runs/synth/base/model
+
+Settings
+  prepare, train, evaluate and run take settings as KEY=VALUE. They start from the files of conf/,
+  in the working folder first and then the package's own. --cfg job prints them all and leaves.
+
+Where things lie, below the working folder
+  corpora/RECIPE/           the prepared corpus, and rejected.jsonl: what was left out, and why
+  runs/RECIPE/NAME/         a run: checkpoints, curves, log; name=NAME chooses it (base)
+  runs/RECIPE/NAME/model/   the trained model, which works wherever it is copied
+  runs/RECIPE/NAME/eval/    scores, hypotheses and reports
+
+Exit status
+  0    all good
+  1    some items failed; a file lists them
+  2    wrong use or settings
+  130  interrupted
+  143  asked to stop
+
+Options
+  --version  print the version and leave
+  --help     print this page and leave
+"""
+
+_CONFIGURED = {
+    "prepare": (
+        "Check a corpus and pack it for training.",
+        "Reads the publisher's folder as the recipe says, decodes and checks every recording,"
+        " resamples it to 16 kHz and packs it into corpora/RECIPE/. What cannot be used is listed"
+        " in rejected.jsonl with the reason. Nothing is done where nothing has changed.",
+        (
+            "asr prepare recipe=an4 recipe.root=PATH/an4",
+            "asr prepare recipe=mini_librispeech recipe.root=PATH cluster=ray",
+        ),
+    ),
+    "train": (
+        "Train a model on the prepared corpus.",
+        "Writes runs/RECIPE/NAME/. An interrupted run goes on from its last finished epoch; a run"
+        " of other settings under a used name is refused, and nothing trained is overwritten.",
+        (
+            "asr train recipe=an4",
+            "asr train recipe=an4 name=small model.hidden=128 trainer.max_epochs=30",
+            "asr train recipe=an4 preflight=only",
+            "asr train recipe=an4 data=all name=all",
+        ),
+    ),
+    "evaluate": (
+        "Score a model on a split: word error rate with its interval.",
+        "Decodes the split with the run's model, or with bundle=MODEL, and writes metrics.json,"
+        " hypotheses.jsonl and a report to runs/RECIPE/NAME/eval/SPLIT-DECODER/.",
+        (
+            "asr evaluate recipe=an4",
+            "asr evaluate recipe=an4 split=validation",
+            "asr evaluate recipe=fsdd bundle=runs/an4/base/model",
+        ),
+    ),
+    "run": (
+        "Prepare, train and evaluate; what is done already is skipped.",
+        "The same as asr prepare, asr train and asr evaluate one after the other with the same"
+        " settings. It stops at the first that does not end well.",
+        (
+            "asr run recipe=synth",
+            "asr run recipe=an4 recipe.root=PATH/an4",
+            "asr run recipe=custom recipe.root=train.jsonl name=first seed=7",
+        ),
+    ),
+}
+
+_COMMON = """\
+Settings
+  recipe=NAME             which corpus
+  recipe.root=PATH        the publisher's folder, or a manifest
+  name=RUN                the run: runs/RECIPE/RUN/ (base)
+  seed=N                  of everything that is drawn (1)
+  split=SPLIT             which split evaluate scores: train, validation or test (test)
+  bundle=MODEL            what evaluate scores instead of the run's own model
+  preflight=only          train checks data and settings, and trains nothing
+  trainer.max_epochs=N    how long to train
+  cluster.workers=N       processes that prepare the corpus (1)"""
+
+
+def page() -> str:
+    """The whole of `asr --help`."""
+    blocks = []
+    for title, commands in COMMANDS.items():
+        lines = [f"  {name:<12}{what}" for name, what in commands.items()]
+        blocks.append("\n".join([title, *lines, ""]))
+    return _PAGE.format(commands="\n".join(blocks))
+
+
+def configured(command: str) -> str:
+    """The help of a command that takes settings, with the names its groups can be given now."""
+    what, more, examples = _CONFIGURED[command]
+    choices = [f"  {f'{name}=':<24}{', '.join(names)}" for name, names in groups().items()]
+    return "\n\n".join(
+        [
+            what,
+            more,
+            _as_it_stands("Examples", *(f"  {example}" for example in examples)),
+            _as_it_stands(*_COMMON.splitlines()),
+            _as_it_stands("Whole groups of settings, each a file of conf/", *choices),
+            _as_it_stands(
+                "Settings are written KEY=VALUE, in any order; lists as [1,2]. --cfg job prints",
+                "all of them. A mistyped one is answered with the nearest right name.",
+            ),
+        ]
+    )
+
+
+def _as_it_stands(*lines: str) -> str:
+    """Lines that the help must not wrap."""
+    return "\n".join(["\b", *lines])
+
+
+TRANSCRIBE = "\n\n".join(
+    [
+        "Turn recordings into text, with times and confidence.",
+        "Without -o the text is printed. With -o DIR, a file F/a/b.wav found under the folder F"
+        " becomes DIR/a/b.txt and DIR/a/b.json; inputs that differ only in their ending keep it:"
+        " b.wav.txt and b.mp3.txt. A bad file stops nothing: it is listed in DIR/failures.jsonl"
+        " and the exit status is 1.",
+        _as_it_stands(
+            "Examples",
+            "  asr transcribe runs/an4/base/model meeting.wav",
+            "  asr transcribe runs/an4/base/model calls/ 'more/*.flac' -o out/",
+            "  asr transcribe runs/an4/base/model meeting.wav --json",
+        ),
+    ]
+)
+
+DESCRIBE = "\n\n".join(
+    [
+        "What a model is, was trained on and scored.",
+        _as_it_stands(
+            "Examples",
+            "  asr describe runs/an4/base/model",
+            "  asr describe runs/an4/base/model --json",
+        ),
+    ]
+)
+
+DOCTOR = "\n\n".join(
+    [
+        "What works here, and what to do about what does not.",
+        "Tries the libraries, devices, codecs and precisions on this machine. The exit status is 1"
+        " where something is missing that training or transcription needs.",
+        _as_it_stands("Examples", "  asr doctor", "  asr doctor --json"),
+    ]
+)

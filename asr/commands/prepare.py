@@ -1,0 +1,85 @@
+"""`asr prepare`: from the publisher's folder to a prepared corpus."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.config import Config
+
+if TYPE_CHECKING:
+    from asr.cluster.preprocess import PrepareResult
+
+
+def prepare(config: Config) -> int:
+    """Prepares the corpus, unless it is up to date; prints what it holds.
+
+    Returns the exit status: 1 where more was left out than `prepare.max_rejected` allows.
+
+    Raises:
+        UserError: the root, the recipe or the folder is not what it should be.
+    """
+    from asr.cluster.executor import choose_executor
+    from asr.cluster.inputs import gather_inputs, what_changed
+    from asr.cluster.preprocess import prepare_corpus, summarise
+    from asr.errors import UserError
+    from asr.recipes import load_recipe, read_listing
+
+    recipe, cluster = config.recipe, config.cluster
+    folder = Path(config.prepare.folder)
+    executor = choose_executor(cluster.name, cluster.workers, cluster.address)
+    listing = read_listing(load_recipe(recipe.name), recipe.root, recipe.options)
+    if not listing.utterances and not listing.rejected:
+        raise UserError(f"The recipe {recipe.name} found no utterance in {recipe.root}.")
+    inputs = gather_inputs(recipe.name, listing, recipe.normaliser)
+    reason = what_changed(folder, inputs)
+    if reason is None:
+        result = summarise(folder)
+        print(
+            f"corpus {folder} is up to date "
+            f"({result.utterances:,} utterances, {result.hours:.2f} hours{_left_out(result.rejected)})"
+        )
+    else:
+        if reason:
+            print(f"corpus {folder} is prepared again: {reason}")
+        for note in listing.notes:
+            print(f"note: {note}")
+        command = shlex.join(["asr", *sys.argv[1:]])
+        result = prepare_corpus(inputs, folder, executor, command)
+        print(describe(result))
+    if result.rejected_share > config.prepare.max_rejected:
+        print(
+            f"asr: {result.rejected_share:.1%} were left out, more than prepare.max_rejected="
+            f"{config.prepare.max_rejected:g}: see {folder / 'rejected.jsonl'}",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def describe(result: PrepareResult) -> str:
+    """A corpus on a few lines: counts and durations of the splits, what was left out and why."""
+    lines = [
+        f"corpus {result.folder}: {result.utterances:,} utterances, {result.hours:.2f} hours, "
+        f"prepared in {result.seconds:.1f} s"
+    ]
+    if result.splits:
+        lines.append(f"  {'':<12}{'utterances':>10}{'hours':>9}{'speakers':>10}   shortest, median, longest")
+    for name, split in result.splits.items():
+        lines.append(
+            f"  {name:<12}{split.utterances:>10,}{split.hours:>9.2f}{split.speakers or '?':>10}   "
+            f"{split.shortest_s:.1f}, {split.median_s:.1f}, {split.longest_s:.1f} s"
+        )
+    if result.rejected:
+        lines.append(
+            f"  left out: {sum(result.rejected.values()):,} ({result.rejected_share:.2%}), "
+            f"listed in {result.folder / 'rejected.jsonl'}"
+        )
+        lines += [f"    {reason:<14}{count:>8,}" for reason, count in result.rejected.items()]
+    return "\n".join(lines)
+
+
+def _left_out(rejected: dict[str, int]) -> str:
+    return f", {sum(rejected.values()):,} left out" if rejected else ""

@@ -1,0 +1,21 @@
+"""`asr run`: prepare, train and evaluate, each of which skips what is done already."""
+
+from __future__ import annotations
+
+from asr.commands.evaluate import evaluate
+from asr.commands.prepare import prepare
+from asr.commands.train import train
+from asr.config import Config
+
+
+def run(config: Config) -> int:
+    """The status of the first stage that did not end well, else 0.
+
+    What cannot be prepared is not trained on: a corpus that lost more than
+    `prepare.max_rejected` of its utterances stops here, and `prepare` has said what to do.
+    """
+    for stage in (prepare, train, evaluate):
+        status = stage(config)
+        if status != 0:
+            return status
+    return 0

@@ -1,0 +1,92 @@
+"""The folder of a run, and what makes two runs the same."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from asr.config import Config
+from asr.errors import UserError
+from asr.files import write_atomically
+
+SETTINGS = "config.yaml"
+FINISHED = "finished.json"
+# Devices, workers, loggers and the number of epochs are not among these.
+IDENTITY = ("seed", "units", "features", "augment", "model", "inner_ctc", "optim", "data")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended. `best_wer` is of validation, and None where there was none."""
+
+    epochs: int
+    max_epochs: int
+    best_epoch: int
+    best_wer: float | None
+
+
+def run_folder(config: Config, name: str | None = None) -> Path:
+    """Where the run of that name of the same recipe lies."""
+    return Path("runs") / config.recipe.name / (name or config.name)
+
+
+def identity(settings: dict[str, Any], corpus: str) -> dict[str, Any]:
+    """What a run is identified by, as dotted keys: recipe, corpus fingerprint, settings that train."""
+    keys: dict[str, Any] = {"recipe.name": settings["recipe"]["name"], "corpus": corpus}
+    for section in IDENTITY:
+        keys |= _flat(section, settings[section])
+    return keys
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flat(f"{prefix}.{key}", inner)
+    return flat
+
+
+def claim(folder: Path, config: Config, corpus: str) -> None:
+    """Make a run folder this run's own, or find that it is already.
+
+    Raises:
+        UserError: another run has that name; nothing is changed, and what differs is named.
+    """
+    mine = identity(asdict(config), corpus)
+    settings = folder / SETTINGS
+    if settings.is_file():
+        stored = yaml.safe_load(settings.read_text(encoding="utf-8"))
+        theirs = identity(stored["settings"], stored["corpus"])
+        differing = [
+            f"{key} ({theirs.get(key)} there, {mine.get(key)} here)"
+            for key in sorted(mine.keys() | theirs.keys())
+            if mine.get(key) != theirs.get(key)
+        ]
+        if differing:
+            listed = ", ".join(differing)
+            raise UserError(
+                f"{folder} holds another run: {listed}. Nothing trained is overwritten: "
+                f"choose another name=, or the settings of that run."
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with write_atomically(settings) as stream:
+        content = {"corpus": corpus, "settings": asdict(config)}
+        yaml.safe_dump(content, stream, sort_keys=False, allow_unicode=True)
+
+
+def read_finished(folder: Path) -> Finished | None:
+    """How the run ended, or None where it has not."""
+    path = folder / FINISHED
+    return Finished(**json.loads(path.read_text())) if path.is_file() else None
+
+
+def write_finished(folder: Path, finished: Finished) -> None:
+    """Say that the run has ended."""
+    with write_atomically(folder / FINISHED) as stream:
+        stream.write(json.dumps(asdict(finished), indent=2) + "\n")

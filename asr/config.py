@@ -1,0 +1,219 @@
+"""The settings of `prepare`, `train`, `evaluate` and `run`: their names, types and limits.
+
+Values come from `conf/` (see `asr.commands.compose`); nothing here has a default, so that a value
+stands in one place. Plain dataclasses: importing them loads nothing heavy. Only `asr.commands`
+reads them; what lies below gets plain values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Which corpus, and where its publisher's folder lies.
+
+    `options` is what the recipe's `read` takes beyond the root.
+    """
+
+    name: str
+    root: str | None
+    normaliser: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Where the prepared corpus goes, and the share of utterances that may be left out."""
+
+    folder: str
+    max_rejected: float
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where preparation and decoding run: `workers` None means one a core."""
+
+    name: str
+    workers: int | None
+    address: str | None
+
+
+@dataclass(frozen=True)
+class Units:
+    """What the model emits: characters, and words seen `whole_word_count` times (0: none)."""
+
+    kind: str
+    whole_word_count: int
+
+
+@dataclass(frozen=True)
+class Features:
+    """The front end's component and its arguments."""
+
+    name: str
+    mel_bins: int
+    window_s: float
+    hop_s: float
+    normalisation: str
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Speed perturbation; epochs count from 1."""
+
+    factors: list[float]
+    start_epoch: int
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Warping of the mel axis by a factor drawn between `low` and `high`."""
+
+    low: float
+    high: float
+    start_epoch: int
+
+
+@dataclass(frozen=True)
+class Spec:
+    """SpecAugment: masks over mel bins and over frames."""
+
+    frequency_masks: int
+    frequency_width: int
+    time_masks: int
+    time_share: float
+    start_epoch: int
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What training hears in place of the recordings."""
+
+    speed: Speed
+    warp: Warp
+    spec: Spec
+
+
+@dataclass(frozen=True)
+class InnerCtc:
+    """A second CTC on layer `layer` (from 1); it emits phones where a dictionary is given."""
+
+    weight: float
+    layer: int
+    target: str
+
+
+@dataclass(frozen=True)
+class Optim:
+    """The optimiser and its schedule."""
+
+    name: str
+    learning_rate: float
+    weight_decay: float
+    warmup: float
+    clip_norm: float
+    ema_decay: float
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which splits train, and how utterances come together in batches."""
+
+    train_splits: list[str]
+    batch_s: float
+    max_utterances: int
+    short_first: bool
+    max_duration_s: float
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How long and on what training runs. None of it is part of a run's identity."""
+
+    max_epochs: int
+    patience: int
+    devices: int
+    accelerator: str
+    precision: str
+    threads: int | None
+    validate_every: int
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything `asr prepare | train | evaluate | run` can be told.
+
+    `model` and `decoder` are a component's name and its constructor's arguments: which keys they
+    have is the component's own matter, and its file in `conf/` lists them.
+    """
+
+    name: str
+    seed: int
+    split: str
+    bundle: str | None
+    preflight: str | None
+    recipe: Recipe
+    prepare: Prepare
+    cluster: Cluster
+    units: Units
+    features: Features
+    augment: Augment
+    model: dict[str, Any]
+    inner_ctc: InnerCtc
+    optim: Optim
+    data: Data
+    trainer: Trainer
+    decoder: dict[str, Any]
+
+
+# The words a setting may have, where any other would only be found out later.
+WORDS: dict[str, tuple[str, ...]] = {
+    "split": ("train", "validation", "test"),
+    "preflight": ("only",),
+    "cluster.name": ("local", "ray"),
+    "units.kind": ("characters",),
+    "inner_ctc.target": ("units", "phones"),
+    "features.normalisation": ("corpus", "utterance"),
+    "trainer.accelerator": ("auto", "cpu", "gpu"),
+    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
+}
+
+_INFINITY = float("inf")
+
+# The least and the most a setting may be, both included.
+LIMITS: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**32 - 1),
+    "prepare.max_rejected": (0.0, 1.0),
+    "cluster.workers": (1, _INFINITY),
+    "units.whole_word_count": (0, _INFINITY),
+    "features.mel_bins": (1, _INFINITY),
+    "features.window_s": (0.001, 1.0),
+    "features.hop_s": (0.001, 1.0),
+    "augment.speed.start_epoch": (1, _INFINITY),
+    "augment.warp.low": (0.5, 2.0),
+    "augment.warp.high": (0.5, 2.0),
+    "augment.warp.start_epoch": (1, _INFINITY),
+    "augment.spec.frequency_masks": (0, _INFINITY),
+    "augment.spec.frequency_width": (0, _INFINITY),
+    "augment.spec.time_masks": (0, _INFINITY),
+    "augment.spec.time_share": (0.0, 1.0),
+    "augment.spec.start_epoch": (1, _INFINITY),
+    "inner_ctc.weight": (0.0, 1.0),
+    "inner_ctc.layer": (1, _INFINITY),
+    "optim.learning_rate": (0.0, _INFINITY),
+    "optim.weight_decay": (0.0, _INFINITY),
+    "optim.warmup": (0.0, 1.0),
+    "optim.clip_norm": (0.0, _INFINITY),
+    "optim.ema_decay": (0.0, 1.0),
+    "data.batch_s": (0.1, _INFINITY),
+    "data.max_utterances": (1, _INFINITY),
+    "data.max_duration_s": (0.1, _INFINITY),
+    "trainer.max_epochs": (1, _INFINITY),
+    "trainer.patience": (0, _INFINITY),
+    "trainer.devices": (1, _INFINITY),
+    "trainer.threads": (1, _INFINITY),
+    "trainer.validate_every": (1, _INFINITY),
+}

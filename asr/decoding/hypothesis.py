@@ -1,0 +1,51 @@
+"""What decoding gives: words in time, hypotheses, transcripts. All frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word, where it is in seconds from the start of the recording, and how sure (0 to 1)."""
+
+    word: str
+    start_s: float
+    end_s: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One reading of an utterance. `score` is the natural log of its probability or path score."""
+
+    text: str
+    score: float
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was recognised in one recording: the best hypothesis first in `nbest`.
+
+    `source` is the path or name the audio came under.
+    """
+
+    source: str
+    duration_s: float
+    nbest: tuple[Hypothesis, ...]
+
+    @property
+    def text(self) -> str:
+        """The best hypothesis as text."""
+        return self.nbest[0].text
+
+    @property
+    def score(self) -> float:
+        """The best hypothesis's score."""
+        return self.nbest[0].score
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The best hypothesis's words with times and confidence."""
+        return self.nbest[0].words

@@ -1,0 +1,90 @@
+"""bundle.yaml, the readable half of a bundle: checked when it is read, plain when it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from asr.errors import UserError, nearest
+from asr.files import InputError, resolve_inside
+
+SCHEMA = 1
+DESCRIPTION = "bundle.yaml"
+# The keys of bundle.yaml, all of them needed, and what each holds.
+SHAPE: dict[str, type] = {
+    "schema": int,
+    "model": dict,
+    "features": dict,
+    "units": dict,
+    "normaliser": str,
+    "decoder": dict,
+    "weights": str,
+    "trained": dict,
+    "scores": list,
+}
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What bundle.yaml in a folder says, its outer shape checked.
+
+    Raises:
+        UserError: there is none, it is of a newer schema, or damaged; says where.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        inner = next((f for f in (folder / "model", folder.parent / "model") if _holds(f)), None)
+        hint = f" Did you mean {inner}?" if inner else ""
+        raise UserError(f"{folder} is no model: it holds no {DESCRIPTION}.{hint}")
+    try:
+        content = yaml.safe_load(file_inside(folder, DESCRIPTION).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{line}: not plain YAML: {problem}.") from None
+    if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
+        raise UserError(f"{path} describes no model: it has no schema number.")
+    if content["schema"] > SCHEMA:
+        raise UserError(
+            f"{path} has schema {content['schema']}, this asr knows {SCHEMA}: upgrade asr."
+        )
+    for key in SHAPE:
+        if key not in content:
+            raise UserError(f"{path}: {key!r} is missing: the bundle is damaged.")
+        if not isinstance(content[key], SHAPE[key]):
+            expected = SHAPE[key].__name__
+            raise UserError(f"{path}: {key!r} is no {expected}: the bundle is damaged.")
+    for key in content:
+        if key not in SHAPE:
+            raise UserError(f"{path}: no key is called {key!r}.{nearest(str(key), SHAPE)}")
+    if not all(isinstance(score, dict) for score in content["scores"]):
+        raise UserError(f"{path}: 'scores' holds something that is no dict: the bundle is damaged.")
+    return content
+
+
+def _holds(folder: Path) -> bool:
+    return (folder / DESCRIPTION).is_file()
+
+
+def file_inside(folder: Path, name: str) -> Path:
+    """A file of the bundle, which no link may fetch from outside it.
+
+    Raises:
+        UserError: it is missing, or a link leads elsewhere.
+    """
+    try:
+        return resolve_inside(folder, name)
+    except InputError as error:
+        raise UserError(f"{folder}: {error}: the bundle is damaged.") from None
+
+
+def written(content: Mapping[str, Any]) -> str:
+    """The text of bundle.yaml: keys in the order given, lists of numbers on few lines."""
+    return yaml.safe_dump(
+        dict(content), sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
+    )

@@ -1,0 +1,221 @@
+"""Files that are whole or absent, digests, and paths that stay inside their folder.
+
+Nothing half-written looks whole: it is written under another name, flushed and renamed. What a killed
+process left behind under such a name is removed by the next one that writes there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal, overload
+
+from asr.errors import UserError
+
+DIGEST_BYTES = 16
+LOCK_NAME = ".writing"
+
+
+class InputError(Exception):
+    """One input that cannot be used while the others can: `reason` is a code of docs/bad-input.md."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@overload
+def write_atomically(
+    path: str | Path, mode: Literal["w"] = "w"
+) -> contextlib.AbstractContextManager[IO[str]]: ...
+@overload
+def write_atomically(
+    path: str | Path, mode: Literal["wb"]
+) -> contextlib.AbstractContextManager[IO[bytes]]: ...
+@contextlib.contextmanager
+def write_atomically(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
+    """A handle whose content appears under `path` when the block ends well, and not at all otherwise.
+
+    Text is UTF-8 with `\\n`. The folder must exist.
+
+    Raises:
+        UserError: it cannot be written (full disk, no permission); names path and reason.
+    """
+    path = Path(path)
+    temporary = _temporary_name(path)
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    try:
+        with explain_write_errors(path):
+            with open(temporary, mode, **text) as handle:  # type: ignore[call-overload]
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+@contextlib.contextmanager
+def replace_folder(path: str | Path) -> Iterator[Path]:
+    """A new empty folder that takes the place of `path` when the block ends well.
+
+    The files in it are flushed to disk before the exchange. The old folder is there until then; where
+    the block fails it stays.
+
+    Raises:
+        UserError: it cannot be written; names path and reason.
+    """
+    path = Path(path)
+    with explain_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_dir():
+            raise UserError(f"Cannot write the folder {path}: a file of that name is there.")
+        _remove_leftovers(path)
+        temporary = _temporary_name(path)
+        temporary.mkdir()
+        lock = _lock(temporary / LOCK_NAME)
+    try:
+        with explain_write_errors(path):
+            yield temporary
+            for item in sorted(temporary.rglob("*")):
+                sync_folder(item)  # files as well: a descriptor is all it needs
+            (temporary / LOCK_NAME).unlink()
+            sync_folder(temporary)
+            _exchange(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def explain_write_errors(path: str | Path) -> Iterator[None]:
+    """Turns a failed write below `path` into a `UserError`; other files' errors pass unchanged."""
+    path = Path(path)
+    try:
+        yield
+    except OSError as error:
+        # A failed write() carries no file name; a failed open() of something else carries its own.
+        where = Path(error.filename) if isinstance(error.filename, str) else None
+        beside = {path, path.parent, *path.parents}
+        if where is not None and where not in beside and path.parent not in where.parents:
+            raise
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        advice = {
+            errno.ENOSPC: "Make room or choose another folder.",
+            errno.EDQUOT: "Make room or choose another folder.",
+        }.get(error.errno or 0, "Choose a folder that can be written.")
+        raise UserError(f"Cannot write {path}: {reason}. {advice}") from error
+
+
+def sync_folder(path: Path) -> None:
+    """Waits until what `path` holds (a folder's names, a file's bytes) is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digest_bytes(data: Any) -> str:
+    """BLAKE2b of bytes or of anything with a contiguous buffer: 16 bytes in hexadecimal."""
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
+
+
+def digest_file(path: str | Path) -> str:
+    """BLAKE2b of a file's content, read in pieces: 16 bytes in hexadecimal."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    with open(path, "rb") as handle:
+        while piece := handle.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def resolve_inside(root: str | Path, path: str | Path) -> Path:
+    """The real path of `path` (relative ones are below `root`), which must be inside `root`.
+
+    Raises:
+        InputError: `outside-root`, `bad-link` (a link that dangles or loops) or `missing`.
+    """
+    root = Path(root).resolve()
+    named = root / path
+    try:
+        resolved = named.resolve(strict=True)
+    except (FileNotFoundError, NotADirectoryError):
+        if not Path(os.path.realpath(named)).is_relative_to(root):
+            raise InputError("outside-root", f"{path} leads out of {root}") from None
+        if _has_link(named, root):
+            raise InputError("bad-link", f"{named} is a link to nowhere") from None
+        raise InputError("missing", f"{named} does not exist") from None
+    except (RuntimeError, OSError) as error:  # Python 3.13 raises OSError for a loop
+        if isinstance(error, OSError) and error.errno != errno.ELOOP:
+            raise
+        raise InputError("bad-link", f"{named} is a link that leads to itself") from None
+    if not resolved.is_relative_to(root):
+        raise InputError("outside-root", f"{path} leads out of {root}")
+    return resolved
+
+
+def _has_link(path: Path, root: Path) -> bool:
+    """Whether a link stands on the way from `root` to `path`."""
+    return any(part.is_symlink() for part in (path, *path.parents) if part != root)
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+
+
+def _lock(path: Path) -> int:
+    """Marks a folder as being written; the kernel takes the mark away when the process ends."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Puts `new` in the place of `path`. A kill between the two renames is mended by the next writer."""
+    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
+    if path.exists():
+        os.rename(path, old)
+    os.rename(new, path)
+    sync_folder(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes what killed writers of `path` left, and brings back the old folder if need be."""
+    for old in path.parent.glob(f".{path.name}.????????.old"):
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(old, path)
+    for partial in path.parent.glob(f".{path.name}.????????.partial"):
+        if not partial.is_dir():
+            continue
+        try:
+            lock = os.open(partial / LOCK_NAME, os.O_RDWR)
+        except FileNotFoundError:  # killed before it was marked, or after it was complete
+            shutil.rmtree(partial, ignore_errors=True)
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(partial, ignore_errors=True)
+        except BlockingIOError:
+            pass  # another process is writing it now
+        finally:
+            os.close(lock)

@@ -1,0 +1,34 @@
+"""JSON: the text, its score, and its words in time with their confidence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TextIO
+
+from asr.decoding.hypothesis import Transcript
+
+SCHEMA = 1
+
+
+class JsonWriter:
+    """Writes a transcript as one JSON object, `docs/transcribing.md` names its keys.
+
+    `indent` None puts it on a single line, as JSON lines want it.
+    """
+
+    def __init__(self, indent: int | None = 2) -> None:
+        self.indent = indent
+
+    def write(self, transcript: Transcript, stream: TextIO) -> None:
+        """Write one transcript."""
+        record = {
+            "schema": SCHEMA,
+            "source": transcript.source,
+            "duration_s": round(transcript.duration_s, 3),
+            "text": transcript.text,
+            "score": round(transcript.score, 4),
+            "words": [asdict(word) for word in transcript.words],
+        }
+        json.dump(record, stream, ensure_ascii=False, indent=self.indent)
+        stream.write("\n")

@@ -1,0 +1,42 @@
+"""An encoder with a CTC head, and a second one on an inner layer while it trains."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+
+class Encoder(Protocol):
+    """Features in, frames out."""
+
+    subsampling: int
+    output_size: int
+
+    def layer_outputs(self, features: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
+        """[B, T, F], [B] -> each layer's [B, T', H], [B]."""
+        ...
+
+
+class CtcModel(nn.Module):
+    """Emissions from features: encoder, linear, log-softmax (Graves et al. 2006).
+
+    Args:
+        encoder: features in, frames out.
+        vocabulary_size: V, the blank included.
+    """
+
+    def __init__(self, encoder: nn.Module, vocabulary_size: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(int(encoder.output_size), vocabulary_size)  # type: ignore[arg-type]
+
+    @property
+    def subsampling(self) -> int:
+        """Frames of features for one frame of emissions."""
+        return int(self.encoder.subsampling)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [B, T, F], lengths [B] -> emissions [B, T', V], lengths [B]."""
+        frames, lengths = self.encoder(features, lengths)
+        return self.head(frames).float().log_softmax(dim=-1), lengths

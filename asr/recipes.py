@@ -1,0 +1,107 @@
+"""Recipes found by their name: `recipes/<name>/prepare.py` of the working folder, then the package's."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asr
+from asr.errors import UserError, nearest
+from asr.utterance import Listing
+
+_NAME = re.compile(r"[a-z0-9_]+")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a recipe's `prepare.py` offers. `fetch` is None where the corpus has to be at hand.
+
+    `read(root, **options)` gives the listing; `fetch(folder, **options)`, which need not take every
+    option, gives the root.
+    """
+
+    name: str
+    read: Callable[..., Listing]
+    fetch: Callable[..., Path] | None
+
+
+def recipe_folders() -> list[Path]:
+    """Where recipes are looked for, the first one first."""
+    package = Path(asr.__file__).resolve().parent
+    # In the wheel they lie inside the package, in a checkout beside it.
+    own = package / "recipes" if (package / "recipes").is_dir() else package.parent / "recipes"
+    users = Path.cwd() / "recipes"
+    return [users, own] if users.resolve() != own.resolve() else [own]
+
+
+def recipe_names() -> list[str]:
+    """The names of all recipes that are found."""
+    return sorted(
+        {file.parent.name for folder in recipe_folders() for file in folder.glob("*/prepare.py")}
+    )
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        UserError: there is none, or its file cannot be loaded.
+    """
+    files = [folder / name / "prepare.py" for folder in recipe_folders()]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None or not _NAME.fullmatch(name):
+        known = recipe_names()
+        raise UserError(
+            f"No recipe is called {name!r}.{nearest(name, known)} Known: {', '.join(known)}."
+        )
+    module = _load(f"asr_recipe_{name}", file)
+    if not hasattr(module, "read"):
+        raise UserError(f"The recipe {file} has no function `read(root)`.")
+    return Recipe(name, module.read, getattr(module, "fetch", None))
+
+
+def read_listing(recipe: Recipe, root: str | None, options: Mapping[str, Any]) -> Listing:
+    """What the recipe finds at `root`, which it fetches into `downloads/<name>` where none is given.
+
+    Raises:
+        UserError: the root or an option is not the recipe's.
+    """
+    known = list(inspect.signature(recipe.read).parameters)[1:]
+    for option in options:
+        if option not in known:
+            offered = f"It has: {', '.join(known)}." if known else "It has none."
+            raise UserError(
+                f"The recipe {recipe.name} has no option {option!r}.{nearest(option, known)} {offered}"
+            )
+    if root is None:
+        if recipe.fetch is None:
+            raise UserError(
+                f"Where does the corpus lie? The recipe {recipe.name} needs recipe.root=PATH."
+            )
+        folder = Path("downloads") / recipe.name
+        folder.mkdir(parents=True, exist_ok=True)
+        wanted = inspect.signature(recipe.fetch).parameters
+        root = str(recipe.fetch(folder, **{k: v for k, v in options.items() if k in wanted}))
+    return recipe.read(Path(root).expanduser(), **options)
+
+
+def _load(module_name: str, file: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # A recipe may lie in several files of its folder, and dataclasses look their module up.
+    sys.modules[module_name] = module
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    except (ImportError, SyntaxError) as error:
+        raise UserError(f"The recipe {file} cannot be loaded: {error}.") from error
+    finally:
+        sys.path.remove(str(file.parent))
+    return module

@@ -1,0 +1,53 @@
+"""Every component's name and where its class lives, in one table. Imports nothing heavy.
+
+Neither configuration nor bundle can name code: they name a row of this table. A user's own model
+joins by the entry-point group `asr.models` (and likewise `asr.decoders`, `asr.formats`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+from asr.errors import UserError, nearest
+
+COMPONENTS: dict[str, dict[str, str]] = {
+    "models": {
+        "lstm": "asr.models.lstm:LstmEncoder",
+    },
+    "features": {
+        "logmel": "asr.features:LogMel",
+    },
+    "decoders": {
+        "greedy": "asr.decoding.greedy:GreedyDecoder",
+    },
+    "formats": {
+        "txt": "asr.formats.txt:TxtWriter",
+        "json": "asr.formats.json:JsonWriter",
+    },
+}
+
+
+def names(kind: str) -> list[str]:
+    """The names known for a kind of component, entry points included."""
+    return sorted({*COMPONENTS[kind], *(point.name for point in entry_points(group=f"asr.{kind}"))})
+
+
+def find(kind: str, name: str) -> Any:
+    """The class behind a name.
+
+    Raises:
+        UserError: the name is not known; the nearest one is offered.
+    """
+    if name in COMPONENTS[kind]:
+        module, _, attribute = COMPONENTS[kind][name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    for point in entry_points(group=f"asr.{kind}"):
+        if point.name == name:
+            return point.load()
+    known = names(kind)
+    singular = kind.removesuffix("s") if kind != "features" else kind
+    raise UserError(
+        f"No {singular} is called {name!r}.{nearest(name, known)} Known: {', '.join(known)}."
+    )

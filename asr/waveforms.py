@@ -1,0 +1,90 @@
+"""What is given to be recognised, as waveforms: checked, measured, sorted into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from asr import audio
+from asr.errors import UserError
+from asr.files import InputError
+
+Audio = str | Path | np.ndarray
+
+# A recording is recognised whole, which takes memory in proportion to its length.
+MAXIMUM_DURATION_S = 20 * 60.0
+# Floats lie in [-1, 1] but for a little overshoot; beyond this they are integers in disguise.
+LOUDEST = 16.0
+
+
+def duration_s_of(item: Audio, source: str) -> float:
+    """How long an input called `source` is, in seconds; a file is not decoded for it.
+
+    Raises:
+        UserError: the file cannot be read, or it is too long.
+    """
+    if isinstance(item, str | Path):
+        try:
+            duration_s = audio.probe(item).duration_s
+        except InputError as error:
+            raise UserError(f"{source}: {error}") from None
+    else:
+        duration_s = len(item) / audio.SAMPLE_RATE_HZ if np.ndim(item) else 0.0
+    if duration_s > MAXIMUM_DURATION_S:
+        raise UserError(f"{too_long(source, duration_s)}: cut it into pieces.")
+    return duration_s
+
+
+def waveform_of(item: Audio, source: str) -> npt.NDArray[np.float32]:
+    """An input called `source` as floats `[S]` in [-1, 1] at 16 kHz.
+
+    Raises:
+        UserError: the file cannot be read, or the array is no such waveform.
+    """
+    if isinstance(item, str | Path):
+        try:
+            return audio.load(item)
+        except InputError as error:
+            raise UserError(f"{source}: {error}") from None
+    if not isinstance(item, np.ndarray) or item.ndim != 1:
+        shape = getattr(item, "shape", None)
+        what = f"{type(item).__name__}{list(shape) if shape is not None else ''}"
+        raise UserError(f"{source}: an array [S] of samples, mono, is needed, not {what}")
+    if item.dtype == np.int16:
+        return item.astype(np.float32) / np.float32(audio.INT16_FULL_SCALE)
+    if not np.issubdtype(item.dtype, np.floating):
+        raise UserError(f"{source}: samples are floats in [-1, 1] or int16, not {item.dtype}")
+    if not np.isfinite(item).all():
+        raise UserError(f"{source}: holds samples that are not a number or infinite")
+    if item.size and np.abs(item).max() > LOUDEST:
+        raise UserError(
+            f"{source}: samples reach {np.abs(item).max():g}, floats lie in [-1, 1]:"
+            " divide by the full scale, or give int16"
+        )
+    return np.ascontiguousarray(item, dtype=np.float32)
+
+
+def too_long(source: str, duration_s: float) -> str:
+    """The sentence for a recording that is longer than can be recognised whole."""
+    return (
+        f"{source} lasts {duration_s / 60:.1f} minutes, more than the"
+        f" {MAXIMUM_DURATION_S / 60:.0f} that are recognised at once"
+    )
+
+
+def batches_by_length(durations_s: Sequence[float], batch_s: float) -> Iterator[list[int]]:
+    """Positions of recordings, the shortest first, in batches of at most `batch_s` with padding.
+
+    A recording longer than that is a batch of its own.
+    """
+    batch: list[int] = []
+    for position in sorted(range(len(durations_s)), key=durations_s.__getitem__):
+        if batch and durations_s[position] * (len(batch) + 1) > batch_s:
+            yield batch
+            batch = []
+        batch.append(position)
+    if batch:
+        yield batch

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from asr.bundle import Bundle, add_score
+from asr.commands.describe import describe
+from asr.errors import UserError
+
+
+@pytest.fixture
+def model(tiny_bundle: Bundle, tmp_path: Path) -> Path:
+    tiny_bundle.save(tmp_path / "model")
+    score = {"recipe": "[an4]", "split": "test", "decoder": "greedy", "wer": 0.078}
+    add_score(tmp_path / "model", score)
+    return tmp_path / "model"
+
+
+def test_a_person_reads_what_it_is_was_trained_on_and_scored(
+    model: Path, tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert describe(str(model), as_json=False) == 0
+    shown = capsys.readouterr().out
+    for part in ("lstm", "hidden 16", "40 ms", tiny_bundle.digest, "tiny", "[an4]", "0.078"):
+        assert part in shown
+
+
+def test_a_program_reads_json(
+    model: Path, tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert describe(str(model), as_json=True) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["digest"] == tiny_bundle.digest
+    assert record["model"]["name"] == "lstm"
+    assert record["units"][0] == "<blank>"
+    assert record["trained"]["recipe"] == "tiny"
+    assert record["scores"][0]["wer"] == 0.078
+
+
+def test_a_model_that_has_no_scores_is_described_as_well(
+    tiny_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_bundle.save(tmp_path / "model")
+    assert describe(str(tmp_path / "model"), as_json=False) == 0
+    assert "Scores" not in capsys.readouterr().out
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no model"):
+        describe(str(tmp_path), as_json=False)

@@ -1,0 +1,103 @@
+"""Wrong use: status 2 and one line on stderr with the nearest right name, no traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def asr(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "asr", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=folder,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        ("trian recipe=an4", "'train'"),
+        ("transcribe model a.wav --fromat txt", "'--format'"),
+        ("transcribe model a.wav --format jsn", "'json'"),
+        ("train --cgf job recipe=an4", "'--cfg'"),
+        ("train recipe=an5", "'an4'"),
+        ("train recipe=an4 model=lstmm", "'lstm'"),
+        ("train recipe=an4 trainer.max_epoch=3", "'trainer.max_epochs'"),
+        ("evaluate recipe=an4 split=tets", "'test'"),
+        ("run recipe=an4 seed=one", "whole number"),
+        ("prepare recipe=an4 prepare.max_rejectd=1", "'prepare.max_rejected'"),
+        ("prepare", "recipe=NAME"),
+        ("train an4", "'recipe=an4'"),
+        ("train recipe=an4 -m seed=1,2", "-m"),
+        ("transcribe model", "INPUT"),
+        ("describe model --jsno", "'--json'"),
+        ("doctor --jsn", "'--json'"),
+        ("--versoin", "'--version'"),
+        ("train recipe=an4 --cfg jbo", "'job'"),
+    ],
+)
+def test_a_mistyped_word_is_answered_in_one_line_with_the_right_one(
+    words: str, right: str, tmp_path: Path
+) -> None:
+    done = asr(*words.split(), folder=tmp_path)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert right in done.stderr
+    assert done.stderr.startswith("asr: ")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"'{sys.executable}' -m asr train recipe=an4 --cfg job | true"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_command_with_its_status(
+    number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    """A command that says when it is busy, so that the signal comes in the middle of it."""
+    program = (
+        "import sys, time, types\n"
+        "busy = types.ModuleType('asr.commands.doctor')\n"
+        "def doctor(as_json):\n"
+        "    print('busy', flush=True)\n"
+        "    time.sleep(60)\n"
+        "busy.doctor = doctor\n"
+        "import asr.commands\n"
+        "asr.commands.doctor = sys.modules['asr.commands.doctor'] = busy\n"
+        "from asr.commands.main import main\n"
+        "sys.exit(main(['doctor']))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "busy\n"
+        time.sleep(0.1)
+        os.kill(process.pid, number)
+        complaint = process.stderr.read()
+        assert process.wait(60) == status
+    assert "Traceback" not in complaint
