@@ -22,20 +22,29 @@ SAMPLE_RATE_HZ = 16_000
 MINIMUM_DURATION_S = 0.1  # shorter recordings hold no word; training leaves them out
 
 INT16_FULL_SCALE = 32_768
+MAXIMUM_AMPLITUDE = 1e6  # float files written in other units than full scale reach 1e5
 SAMPLE_RATES_HZ = range(1_000, 1_000_000)  # beyond these a header is damaged
-SEGMENT_TOLERANCE_S = 0.05  # manifests round their times: an end this far past the file's is the file's
+SEGMENT_TOLERANCE_S = 0.05  # manifests round: an end so far past the file's is the file's
 
 SOUNDFILE_EXTENSIONS = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .sph .aif .aiff .aifc .au .snd .caf .w64 .rf64 .raw".split()
+    (
+        *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".raw"),
+        *(".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64"),
+    )
 )
-CODEC_EXTENSIONS = frozenset(".m4a .aac .mp4 .mka .mkv .webm .wma .amr .mov".split())
+CODEC_EXTENSIONS = frozenset(
+    (".m4a", ".aac", ".mp4", ".mka", ".mkv", ".webm", ".wma", ".amr", ".mov")
+)
 EXTENSIONS = SOUNDFILE_EXTENSIONS | CODEC_EXTENSIONS
 
-# What libsndfile notes when a header promises more bytes than the file has, and when the last page of
-# an Ogg stream is not marked as the last.
-_DATA_SIZE = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+# What libsndfile notes when a header promises more bytes than the file has, and when the last
+# page of an Ogg stream is not marked as the last.
+_DATA_SIZE = re.compile(
+    r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE
+)
 _OGG_CUT = re.compile(r"lacks an end-of-stream bit|without an End-Of-Stream flag")
-# Sizes that programs write who cannot go back to the header: the length is unknown, nothing is missing.
+# Sizes written by programs that cannot go back to the header: the length is unknown, nothing is
+# missing.
 _UNKNOWN_SIZES = frozenset({0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFF000, 0x7FFFFFFF - 36})
 
 
@@ -71,12 +80,12 @@ def load(
 ) -> npt.NDArray[np.float32]:
     """A file, or a stretch of one, as a waveform [S]: 16 kHz, mono, full scale at 1.
 
-    Channels are averaged. Other rates are converted with soxr's HQ. A stretch is found by seeking, so a
-    long file is not read for a short one.
+    Channels are averaged. Other rates are converted with soxr's HQ. A stretch is found by seeking,
+    so a long file is not read for a short one.
 
     Raises:
-        AudioError: as `probe`, and `truncated`, `not-finite`, `bad-segment` or `too-short` (no sample
-            at all).
+        AudioError: as `probe`, and `truncated`, `not-finite`, `bad-segment` or `too-short` (no
+            sample at all).
     """
     if Path(path).suffix.lower() in CODEC_EXTENSIONS:
         waveform, rate_hz = _decode_with_torchcodec(path, start_s, end_s)
@@ -84,8 +93,9 @@ def load(
         waveform, rate_hz = _decode_with_soundfile(path, start_s, end_s)
     if not len(waveform):
         raise AudioError("too-short", f"{path} has no samples")
-    if not np.isfinite(np.dot(waveform, waveform)) and not np.isfinite(waveform).all():
-        raise AudioError("not-finite", f"{path} has samples that are not numbers")
+    # Written so that NaN, which compares as false, is refused as well.
+    if not max(waveform.max(), -waveform.min()) <= MAXIMUM_AMPLITUDE:
+        raise AudioError("not-finite", f"{path} has samples that are no numbers, or beyond measure")
     if rate_hz != SAMPLE_RATE_HZ:
         waveform = soxr.resample(waveform, rate_hz, SAMPLE_RATE_HZ, quality="HQ")
     return waveform
@@ -114,7 +124,9 @@ def _open(path: str | Path) -> soundfile.SoundFile:
             )
         return soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
-        raise AudioError("not-audio", f"{path} is not audio that can be read: {_why(error)}") from None
+        raise AudioError(
+            "not-audio", f"{path} is not audio that can be read: {_why(error)}"
+        ) from None
 
 
 def _decode_with_soundfile(
@@ -125,7 +137,7 @@ def _decode_with_soundfile(
         if rate_hz not in SAMPLE_RATES_HZ:
             raise AudioError("not-audio", f"{path} claims {rate_hz} samples a second")
         whole = start_s == 0.0 and end_s is None
-        first, count = (0, -1) if whole else _stretch(path, sound, start_s, end_s)
+        first, count = (0, -1) if whole else _stretch(path, rate_hz, sound.frames, start_s, end_s)
         try:
             if first:
                 sound.seek(first)
@@ -146,18 +158,17 @@ def _decode_with_soundfile(
 
 
 def _stretch(
-    path: str | Path, sound: soundfile.SoundFile, start_s: float, end_s: float | None
+    path: str | Path, rate_hz: int, frames: int, start_s: float, end_s: float | None
 ) -> tuple[int, int]:
     """First frame and number of frames between two times."""
-    rate_hz = sound.samplerate
     first = round(start_s * rate_hz)
-    last = sound.frames if end_s is None else round(end_s * rate_hz)
-    if first < 0 or last <= first or last > sound.frames + SEGMENT_TOLERANCE_S * rate_hz:
+    last = frames if end_s is None else round(end_s * rate_hz)
+    if first < 0 or last <= first or last > frames + SEGMENT_TOLERANCE_S * rate_hz:
         raise AudioError(
             "bad-segment",
-            f"{path} is {sound.frames / rate_hz:.2f} s long and has no stretch from {start_s} to {end_s} s",
+            f"{path} is {frames / rate_hz:.2f} s long, {start_s} to {end_s} s is not in it",
         )
-    return first, min(last, sound.frames) - first
+    return first, min(last, frames) - first
 
 
 def _check_header(path: str | Path, sound: soundfile.SoundFile) -> None:
@@ -205,13 +216,18 @@ def _torchcodec(path: str | Path) -> Any:
     except (ImportError, RuntimeError):  # RuntimeError: it is there, but FFmpeg is not
         raise AudioError(
             "no-codec",
-            f"{path} needs torchcodec and FFmpeg: install `asr[codecs]`, or convert the file to wav or flac",
+            f"{path} needs torchcodec and FFmpeg: install them, or convert the file to wav or flac",
         ) from None
     try:
         return AudioDecoder(str(path))
     except (RuntimeError, ValueError) as error:
-        why = str(error).strip().splitlines()[0]
+        why = _why_torchcodec(error)
         raise AudioError("not-audio", f"{path} is not audio that can be read: {why}") from None
+
+
+def _why_torchcodec(error: Exception) -> str:
+    """What FFmpeg says, without where in torchcodec's sources it was said."""
+    return re.sub(r"^\w+, \S+:\d+, ", "", str(error).strip().splitlines()[0])
 
 
 def _probe_with_torchcodec(path: str | Path) -> AudioInfo:
@@ -228,9 +244,13 @@ def _decode_with_torchcodec(
     path: str | Path, start_s: float, end_s: float | None
 ) -> tuple[npt.NDArray[np.float32], int]:
     decoder = _torchcodec(path)
+    rate_hz = decoder.metadata.sample_rate
+    duration_s = decoder.metadata.duration_seconds_from_header
+    if duration_s is not None and (start_s, end_s) != (0.0, None):
+        _stretch(path, rate_hz, round(duration_s * rate_hz), start_s, end_s)
     try:
         found = decoder.get_samples_played_in_range(start_s, end_s)
     except (RuntimeError, ValueError) as error:
-        why = str(error).strip().splitlines()[0]
-        raise AudioError("truncated", f"{path} cannot be decoded to its end: {why}") from None
+        why = _why_torchcodec(error)
+        raise AudioError("truncated", f"{path} breaks off: {why}") from None
     return found.data.mean(dim=0).numpy(), found.sample_rate  # [C, S] -> [S]

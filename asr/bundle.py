@@ -35,7 +35,7 @@ WEIGHTS = "weights.safetensors"
 BATCH_S = 120.0
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Bundle:
     """A trained model with all it takes to recognise speech.
 

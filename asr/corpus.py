@@ -1,8 +1,9 @@
 """The prepared corpus on disk: Arrow shards of int16 audio with their texts, read memory-mapped.
 
-A corpus is a folder of `<split>-00000.arrow …`, `corpus.json` (counts, hours, statistics, fingerprint),
-`rejected.jsonl` (what was left out, and why) and `inputs.arrow` (what it was made from). A shard holds
-one row an utterance: `id`, `speaker`, `text`, `digest` (of the audio) and `pcm`, 16 bits at 16 kHz.
+A corpus is a folder of `<split>-00000.arrow …`, `corpus.json` (counts, hours, statistics,
+fingerprint), `rejected.jsonl` (what was left out, and why) and `inputs.arrow` (what it was made
+from). A shard holds one row an utterance: `id`, `speaker`, `text`, `digest` (of the audio) and
+`pcm`, 16 bits at 16 kHz.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class ShardWriter:
 
     def add(self, id: str, speaker: str, text: str, pcm: npt.NDArray[np.int16]) -> bytes:
         """Adds an utterance; returns the digest of its audio."""
-        digest = hashlib.blake2b(pcm, digest_size=DIGEST_BYTES).digest()
+        digest = hashlib.blake2b(pcm.data, digest_size=DIGEST_BYTES).digest()
         self._rows.append((id, speaker, text, digest))
         self._audio.append(pcm)
         self._held_bytes += pcm.nbytes
@@ -100,7 +101,7 @@ def write_shard(path: Path) -> Iterator[ShardWriter]:
 
 
 class Split:
-    """The utterances of one split, in the order of the recipe. Audio stays on disk until it is asked for."""
+    """The utterances of one split, in the recipe's order. Audio stays on disk until asked for."""
 
     def __init__(self, batches: Sequence[pa.RecordBatch]) -> None:
         self._table = pa.Table.from_batches(batches, schema=SHARD_SCHEMA)
@@ -161,7 +162,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A prepared corpus, opened. `fingerprint` depends on its content alone, not on where it lies."""
+    """A prepared corpus, opened. `fingerprint` depends on its content alone."""
 
     folder: Path
     recipe: str
@@ -192,7 +193,9 @@ class Corpus:
             for shard in split["shards"]:
                 path = folder / shard["file"]
                 if not path.is_file() or path.stat().st_size != shard["bytes"]:
-                    raise UserError(f"The corpus {folder} is incomplete at {shard['file']}. {again}.")
+                    raise UserError(
+                        f"The corpus {folder} is incomplete at {shard['file']}. {again}."
+                    )
                 batches += read_shard(path)
             splits[name] = Split(batches)
         try:
@@ -214,17 +217,19 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     path = folder / INDEX_NAME
     try:
-        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        index: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
             f"There is no prepared corpus in {folder}. Make it: asr prepare recipe=NAME."
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}). Run asr prepare again.") from None
+    if not isinstance(index, dict):
+        raise UserError(f"{path} is no index of a corpus. Run asr prepare again.")
     if index.get("schema") != SCHEMA:
         raise UserError(
-            f"The corpus {folder} is of version {index.get('schema')}, this asr reads version {SCHEMA}. "
-            "Run asr prepare again."
+            f"The corpus {folder} is of version {index.get('schema')}, this asr reads version "
+            f"{SCHEMA}. Run asr prepare again."
         )
     return index
 
@@ -258,11 +263,10 @@ def read_rejections(path: Path) -> list[Rejection]:
 def fingerprint(
     rows: Iterable[tuple[str, str, str, str, bytes]], normaliser: str, lexicon: str = ""
 ) -> str:
-    """One name for a corpus's content: utterances as (id, split, speaker, text, digest of the audio).
+    """One name for a corpus's content: neither order, paths, times nor shards are part of it.
 
-    `lexicon` is the digest of its pronunciation dictionary, '' where it has none.
-
-    Neither order, paths, times nor shards are part of it.
+    `rows` are the utterances as (id, split, speaker, text, digest of the audio); `lexicon` is the
+    digest of the pronunciation dictionary, '' where there is none.
     """
     whole = hashlib.blake2b(digest_size=DIGEST_BYTES)
     whole.update(_packed(str(SCHEMA), str(SAMPLE_RATE_HZ), normaliser, lexicon))

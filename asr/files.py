@@ -1,7 +1,7 @@
 """Files that are whole or absent, digests, and paths that stay inside their folder.
 
-Nothing half-written looks whole: it is written under another name, flushed and renamed. What a killed
-process left behind under such a name is removed by the next one that writes there.
+Nothing half-written looks whole: it is written under another name, flushed and renamed. What a
+killed process left behind under such a name is removed by the next one that writes there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOCK_NAME = ".writing"
 
 
 class InputError(Exception):
-    """One input that cannot be used while the others can: `reason` is a code of docs/bad-input.md."""
+    """One input cannot be used, the others can. `reason` is a code of docs/bad-input.md."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(reason, message)
@@ -45,9 +45,9 @@ def write_atomically(
 ) -> contextlib.AbstractContextManager[IO[bytes]]: ...
 @contextlib.contextmanager
 def write_atomically(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
-    """A handle whose content appears under `path` when the block ends well, and not at all otherwise.
+    """A handle whose content appears under `path` when the block ends well, and else not at all.
 
-    Text is UTF-8 with `\\n`. The folder must exist.
+    Text is UTF-8 with line feeds. The folder must exist.
 
     Raises:
         UserError: it cannot be written (full disk, no permission); names path and reason.
@@ -73,8 +73,8 @@ def write_atomically(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterat
 def replace_folder(path: str | Path) -> Iterator[Path]:
     """A new empty folder that takes the place of `path` when the block ends well.
 
-    The files in it are flushed to disk before the exchange. The old folder is there until then; where
-    the block fails it stays.
+    The files in it are flushed to disk before the exchange. The old folder is there until then;
+    where the block fails it stays.
 
     Raises:
         UserError: it cannot be written; names path and reason.
@@ -111,9 +111,7 @@ def explain_write_errors(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         # A failed write() carries no file name; a failed open() of something else carries its own.
-        where = Path(error.filename) if isinstance(error.filename, str) else None
-        beside = {path, path.parent, *path.parents}
-        if where is not None and where not in beside and path.parent not in where.parents:
+        if isinstance(error.filename, str) and not _belongs(Path(error.filename), path):
             raise
         reason = os.strerror(error.errno) if error.errno else str(error)
         advice = {
@@ -121,6 +119,16 @@ def explain_write_errors(path: str | Path) -> Iterator[None]:
             errno.EDQUOT: "Make room or choose another folder.",
         }.get(error.errno or 0, "Choose a folder that can be written.")
         raise UserError(f"Cannot write {path}: {reason}. {advice}") from error
+
+
+def _belongs(named: Path, path: Path) -> bool:
+    """Whether `named` is `path`, a folder on the way to it, or what stands in for it so far."""
+    if named == path or named in path.parents:
+        return True
+    if path.parent not in named.parents:
+        return False
+    first = named.relative_to(path.parent).parts[0]
+    return first == path.name or first.startswith(f".{path.name}.")
 
 
 def sync_folder(path: Path) -> None:
@@ -188,7 +196,7 @@ def _lock(path: Path) -> int:
 
 
 def _exchange(new: Path, path: Path) -> None:
-    """Puts `new` in the place of `path`. A kill between the two renames is mended by the next writer."""
+    """Puts `new` in the place of `path`; the next writer mends a kill between the two renames."""
     old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
     if path.exists():
         os.rename(path, old)

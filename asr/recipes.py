@@ -1,4 +1,4 @@
-"""Recipes found by their name: `recipes/<name>/prepare.py` of the working folder, then the package's."""
+"""Recipes by name: `recipes/<name>/prepare.py` of the working folder, then the package's."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def load_recipe(name: str) -> Recipe:
 
 
 def read_listing(recipe: Recipe, root: str | None, options: Mapping[str, Any]) -> Listing:
-    """What the recipe finds at `root`, which it fetches into `downloads/<name>` where none is given.
+    """What the recipe finds at `root`; without one it fetches it into `downloads/<name>`.
 
     Raises:
         UserError: the root or an option is not the recipe's.
@@ -77,7 +77,8 @@ def read_listing(recipe: Recipe, root: str | None, options: Mapping[str, Any]) -
         if option not in known:
             offered = f"It has: {', '.join(known)}." if known else "It has none."
             raise UserError(
-                f"The recipe {recipe.name} has no option {option!r}.{nearest(option, known)} {offered}"
+                f"The recipe {recipe.name} has no option {option!r}."
+                f"{nearest(option, known)} {offered}"
             )
     if root is None:
         if recipe.fetch is None:
@@ -93,7 +94,8 @@ def read_listing(recipe: Recipe, root: str | None, options: Mapping[str, Any]) -
 
 def _load(module_name: str, file: Path) -> Any:
     spec = importlib.util.spec_from_file_location(module_name, file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # A recipe may lie in several files of its folder, and dataclasses look their module up.
     sys.modules[module_name] = module

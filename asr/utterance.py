@@ -49,7 +49,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a recipe found in the publisher's folder: utterances, what was left out, what was decided.
+    """What a recipe found: utterances, what was left out, what was decided.
 
     `lexicon` is the path of a pronunciation dictionary, where the publisher has one.
     """
@@ -66,10 +66,10 @@ def read_manifest(
     """The lines of a JSONL manifest, each an utterance or what is wrong with it.
 
     Keys: `audio` and `text`, optionally `id`, `speaker`, `start_s`, `end_s`, `split`; and NeMo's
-    `audio_filepath`, `offset`, `duration`. A duration without an offset is the whole file's. A relative
-    path is below `audio_root` (the manifest's folder where None) and must stay there; an absolute one is
-    taken as it stands. An id that is not given is made from the path and the times. `split` is '' where
-    it is not given.
+    `audio_filepath`, `offset`, `duration`. A duration without an offset is the whole file's. A
+    relative path is below `audio_root` (the manifest's folder where None) and must stay there; an
+    absolute one is taken as it stands. An id that is not given is made from the path and the times.
+    `split` is '' where it is not given.
 
     A line that is no utterance is a `Rejection` that names file and line.
 
@@ -97,8 +97,8 @@ def read_manifest(
             yield entry
     if not good:
         raise UserError(
-            f"The manifest {path} holds no utterance: {first_fault or 'it is empty'}. A line is like "
-            '{"audio": "a.wav", "text": "what was said"}.'
+            f"The manifest {path} holds no utterance: {first_fault or 'it is empty'}. "
+            'A line is like {"audio": "a.wav", "text": "what was said"}.'
         )
 
 
@@ -142,7 +142,7 @@ def _bad_line(where: str, fault: str) -> Rejection:
 
 
 def _text(entry: dict[str, Any], *keys: str) -> str:
-    """The first of `keys` that is there; numbers are no text but the ids and speakers that they are."""
+    """The text of the first key that is there; an id or speaker may be written as a number."""
     for key in keys:
         if key in entry:
             value = entry[key]
@@ -161,7 +161,11 @@ def _times(entry: dict[str, Any]) -> tuple[float, float | None]:
         value = entry.get(key)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
             raise ValueError(f"`{key}` is {value!r}, not a number")
         numbers[key] = float(value)
     start_s = numbers.get("start_s", numbers.get("offset", 0.0))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+import soundfile
 
 if TYPE_CHECKING:
     from asr.bundle import Bundle
@@ -71,3 +74,40 @@ def make_bundle() -> Callable[..., Bundle]:
 def tiny_bundle(make_bundle: Callable[..., Bundle]) -> Bundle:
     """The tiny untrained model."""
     return make_bundle()
+
+
+LETTERS = {"a": 400.0, "b": 900.0, "c": 1600.0, "d": 2600.0}
+
+
+def tones(text: str, seed: int) -> np.ndarray:
+    """A language that is learnt in seconds: each letter a tone of 0.12 s, words apart by silence."""
+    generator = np.random.default_rng(seed)
+    time = np.arange(int(0.12 * 16_000)) / 16_000
+    pieces = [np.zeros(800)]
+    for letter in text:
+        if letter == " ":
+            pieces.append(np.zeros(2400))
+        else:
+            pitch = LETTERS[letter] * generator.uniform(0.97, 1.03)
+            pieces += [0.4 * np.sin(2 * np.pi * pitch * time), np.zeros(640)]
+    waveform = np.concatenate([*pieces, np.zeros(800)])
+    return (waveform + 0.003 * generator.standard_normal(len(waveform))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def tone_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest of 64 recordings of tones by four 'speakers', for training, validation and test."""
+    folder = tmp_path_factory.mktemp("tones")
+    generator = np.random.default_rng(1)
+    lines = []
+    for number in range(64):
+        words = ["".join(generator.choice(list("abcd"), generator.integers(1, 4))) for _ in "xx"]
+        text = " ".join(words)
+        name = f"tones-{number:02d}"
+        soundfile.write(folder / f"{name}.wav", tones(text, number), 16_000)
+        split = "train" if number < 48 else "validation" if number < 56 else "test"
+        line = {"audio": f"{name}.wav", "text": text, "speaker": f"s{number % 4}", "split": split}
+        lines.append(json.dumps(line))
+    manifest = folder / "tones.jsonl"
+    manifest.write_text("\n".join(lines) + "\n")
+    return manifest

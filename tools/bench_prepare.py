@@ -2,8 +2,9 @@
 
     python tools/bench_prepare.py mini_librispeech PATH --workers 2
 
-Both sides have the same number of processes, which run before the clock starts (what starting took is
-printed by itself), read the files from the page cache, and take turns; the fastest turn of each counts.
+Both sides have the same number of processes, which run before the clock starts (what starting took
+is printed by itself), read the files from the page cache, and take turns; the fastest turn of each
+counts.
 """
 
 from __future__ import annotations
@@ -35,9 +36,7 @@ class Started(LocalExecutor):
         self._executor = executor
         self.workers = executor.workers
 
-    def map(
-        self, worker: Callable[[Any], Any], items: Sequence[Any]
-    ) -> Iterator[tuple[Any, Any]]:
+    def map(self, worker: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
         return self._executor.map(worker, items)
 
 
@@ -53,7 +52,9 @@ def wake(seconds: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("recipe")
     parser.add_argument("root")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
@@ -85,9 +86,7 @@ def main() -> None:
             began = time.perf_counter()
             hours = sum(pool.imap_unordered(decode, paths, CHUNK_FILES)) / 3600
             bare_s.append(time.perf_counter() - began)
-            prepare_s.append(
-                prepare_corpus(inputs, Path(folder) / "corpus", Started(ray)).seconds
-            )
+            prepare_s.append(prepare_corpus(inputs, Path(folder) / "corpus", Started(ray)).seconds)
     found = {
         "recipe": options.recipe,
         "files": len(paths),

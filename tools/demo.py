@@ -62,7 +62,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def spread(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A few lines from all over the split, whose neighbours are of one voice."""
-    return lines[:: max(1, len(lines) // SHOWN)][:SHOWN]
+    return lines[:: max(1, len(lines) // SHOWN) | 1][:SHOWN]  # odd: not every second voice
 
 
 def audio_of(utterance: str) -> Path:
@@ -86,7 +86,7 @@ def print_summary(metrics: dict[str, Any], evaluation: Path) -> None:
         (TRANSCRIPTS, "the transcripts above, as text and as JSON with times"),
         (Path("corpora/synth"), "the prepared corpus"),
     ):
-        print(f"  {path!s:<42}{what}")
+        print(f"  {path!s:<48}{what}")
     print("\nWhat to try next (or `. .venv/bin/activate`, and then asr alone)")
     for command in (
         f".venv/bin/asr transcribe {RUN / 'model'} YOUR.wav",

@@ -1,7 +1,7 @@
 """Where work is done: in this process, or on Ray. One protocol, so that the work does not know.
 
-Starting Ray takes seconds, which one worker is not worth; it is imported only where it is used. What
-travels to it are paths and small records, never audio.
+Starting Ray takes seconds, which one worker is not worth; it is imported only where it is used.
+What travels to it are paths and small records, never audio.
 """
 
 from __future__ import annotations
@@ -71,9 +71,10 @@ class LocalExecutor:
 
 
 class RayExecutor:
-    """Does the work on Ray: a cluster by its address, or one started on this machine for the purpose.
+    """Does the work on Ray: a cluster by its address, or one of its own on this machine.
 
-    `workers` is the number of processes, each with one thread; None means one a core of the cluster.
+    `workers` is the number of processes, each with one thread; None means one a core of the
+    cluster.
     `start_s` says how long starting took.
     """
 
@@ -100,15 +101,20 @@ class RayExecutor:
                 "object_store_memory": OBJECT_STORE_BYTES,
                 "include_dashboard": False,
             }
-        try:
-            # "local" keeps RAY_ADDRESS or a cluster that happens to run here from being joined.
-            ray.init(address=self._address or "local", **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            where = f"at {self._address}" if self._address else "on this machine"
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(
-                f"Ray cannot be reached {where}: {reason} Check cluster.address, or leave it out."
-            ) from None
+        for attempts_left in (1, 0):
+            try:
+                # "local" keeps RAY_ADDRESS or a cluster that happens to run here from being joined.
+                ray.init(address=self._address or "local", **options)
+                break
+            except Exception as error:  # a node too busy to start raises just that
+                ray.shutdown()
+                if attempts_left:
+                    continue
+                where = f"at {self._address}" if self._address else "on this machine"
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise UserError(
+                    f"Ray could not be started {where}: {reason} cluster=local does without it."
+                ) from error
         if self._wanted is None:
             self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self.start_s = time.perf_counter() - began
@@ -142,8 +148,11 @@ class RayExecutor:
                 for reference in ended:
                     yield running.pop(reference), ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            # Ray wraps what the worker raised together with its traceback; the user wants the former.
+            # Ray wraps what the worker raised together with its traceback.
             raise error.cause from None
+        except ray.exceptions.RayError as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(f"A worker ended without a result: {reason} Try again.") from error
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)
@@ -170,7 +179,7 @@ def _check_address(address: str) -> None:
     if address == "auto":
         return
     if not colon or not port.isdigit():
-        raise UserError(f"cluster.address is {address!r}; it is HOST:PORT, ray://HOST:PORT or auto.")
+        raise UserError(f"cluster.address is {address!r}; give HOST:PORT, ray://HOST:PORT or auto.")
     try:
         socket.create_connection((host, int(port)), timeout=ADDRESS_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
@@ -180,8 +189,8 @@ def _check_address(address: str) -> None:
 
 
 def _import_ray() -> Any:
-    # Read when Ray is imported: no telemetry; and its new way with CUDA_VISIBLE_DEVICES, of which it
-    # would otherwise warn.
+    # Read when Ray is imported: no telemetry; and its new way with CUDA_VISIBLE_DEVICES, of which
+    # it would otherwise warn.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray

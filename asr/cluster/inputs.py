@@ -18,7 +18,7 @@ from asr.utterance import Listing, Rejection, Utterance
 
 INPUTS_NAME = "inputs.arrow"
 
-# Once in training and validation an empty text teaches nothing; in the test it counts insertions.
+# In training and validation an empty text teaches nothing; in the test it counts insertions.
 SPLIT_WITH_EMPTY_TEXTS = "test"
 
 _SCHEMA = pa.schema(
@@ -34,7 +34,7 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Inputs:
-    """What goes into a corpus: utterances with normalised texts, what was left out already, settings.
+    """What goes into a corpus: utterances with normalised texts, what is left out, settings.
 
     `stamp` has a row for each of them, with size and time of its file; `lexicon` is the path of a
     pronunciation dictionary, where the recipe found one.
@@ -54,10 +54,10 @@ class Inputs:
 
 
 def gather_inputs(recipe: str, listing: Listing, normaliser: str) -> Inputs:
-    """Normalises the texts, leaves out what cannot be used, and looks at each file's size and time.
+    """Normalises the texts, leaves out what has no use, and takes each file's size and time.
 
-    An id that was there before is left out (`duplicate-id`), and so is an empty text, except for the
-    test (`empty-text`).
+    An id that was there before is left out (`duplicate-id`), and so is an empty text, except for
+    the test (`empty-text`).
 
     Raises:
         UserError: no normaliser has that name, or the recipe gives a split a name that is none.
@@ -110,7 +110,10 @@ def write_stamp(folder: Path, inputs: Inputs) -> None:
 
 
 def what_changed(folder: Path, inputs: Inputs) -> str | None:
-    """Why the corpus in `folder` is not what `inputs` would give: None where it is, '' where none is there."""
+    """Why `folder` does not hold what `inputs` would give.
+
+    None where it does, '' where no corpus is there.
+    """
     if not (folder / INDEX_NAME).exists():
         return ""
     try:
@@ -129,7 +132,7 @@ def what_changed(folder: Path, inputs: Inputs) -> str | None:
     for name in ("recipe", "normaliser"):
         if index[name] != getattr(inputs, name):
             return f"the {name} changed from {index[name]} to {getattr(inputs, name)}"
-    if index["lexicon"] != inputs.lexicon_digest:
+    if index.get("lexicon", "") != inputs.lexicon_digest:
         return "the pronunciation dictionary changed"
     return None if stamp.equals(inputs.stamp) else _difference(stamp, inputs.stamp)
 

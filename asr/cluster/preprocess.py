@@ -1,8 +1,8 @@
-"""Utterances to a prepared corpus: decode, check, resample, pack, in as many processes as there are.
+"""Utterances to a prepared corpus: decode, check, resample and pack, in several processes.
 
-A split is cut into parts by the number of utterances alone, so the same inputs give the same shards
-whoever decodes them. A worker writes its part to the new corpus's folder itself and sends back a few
-bytes about each utterance; audio never travels.
+A split is cut into parts by the number of utterances alone, so the same inputs give the same
+shards whoever decodes them. A worker writes its part to the new corpus's folder itself and sends
+back a few bytes about each utterance; audio never travels.
 """
 
 from __future__ import annotations
@@ -172,8 +172,9 @@ def _decode(utterance: Utterance) -> np.ndarray | Rejection:
         waveform = load(utterance.audio, utterance.start_s, utterance.end_s)
     except AudioError as error:
         return reject(utterance, error.reason, str(error))
-    except Exception as error:  # whatever a decoder stumbles over, the others go on
-        return reject(utterance, "unreadable", f"{utterance.audio}: {type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 -- whatever a decoder stumbles over, the others go on
+        fault = f"{type(error).__name__}: {error}"
+        return reject(utterance, "unreadable", f"{utterance.audio} cannot be decoded: {fault}")
     duration_s = len(waveform) / SAMPLE_RATE_HZ
     if duration_s < MINIMUM_DURATION_S:
         return reject(

@@ -1,4 +1,4 @@
-"""A progress bar on stderr: files and hours of audio a second, time left. Silent where nobody looks."""
+"""A progress bar on stderr: files and hours of audio a second, time left."""
 
 from __future__ import annotations
 

@@ -114,4 +114,4 @@ def _value(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
         return escape(", ".join(_value(inner) for inner in value))
-    return escape(str(value))
+    return "" if value is None else escape(str(value))

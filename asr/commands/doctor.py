@@ -17,6 +17,8 @@ from importlib.metadata import version
 import asr
 
 GIB = 2**30
+# What everything stands on, by the name that is imported and that of the distribution alike.
+LIBRARIES = ("torch", "torchaudio", "lightning", "ray", "soundfile", "soxr", "pyarrow")
 SETUP = "Set up again: make setup, or pip install ."
 
 
@@ -54,21 +56,13 @@ def _python() -> Iterator[Row]:
 
 
 def _libraries() -> Iterator[Row]:
-    """Each library that everything stands on, really imported; Ray is not started."""
-    for module, distribution in (
-        ("torch", "torch"),
-        ("torchaudio", "torchaudio"),
-        ("lightning", "lightning"),
-        ("ray", "ray"),
-        ("soundfile", "soundfile"),
-        ("soxr", "soxr"),
-        ("pyarrow", "pyarrow"),
-    ):
+    """Each library really imported; Ray is not started."""
+    for module in LIBRARIES:
         try:
             importlib.import_module(module)
-            yield Row(distribution, True, version(distribution))
+            yield Row(module, True, version(module))
         except (ImportError, OSError) as error:  # OSError: a shared library that does not load
-            yield Row(distribution, False, _first_line(error), SETUP)
+            yield Row(module, False, _first_line(error), SETUP)
 
 
 def _torch() -> Iterator[Row]:

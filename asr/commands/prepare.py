@@ -38,8 +38,8 @@ def prepare(config: Config) -> int:
     if reason is None:
         result = summarise(folder)
         print(
-            f"corpus {folder} is up to date "
-            f"({result.utterances:,} utterances, {result.hours:.2f} hours{_left_out(result.rejected)})"
+            f"corpus {folder} is up to date ({result.utterances:,} utterances, "
+            f"{result.hours:.2f} hours{_left_out(result.rejected)})"
         )
     else:
         if reason:
@@ -66,7 +66,8 @@ def describe(result: PrepareResult) -> str:
         f"prepared in {result.seconds:.1f} s"
     ]
     if result.splits:
-        lines.append(f"  {'':<12}{'utterances':>10}{'hours':>9}{'speakers':>10}   shortest, median, longest")
+        heads = f"{'utterances':>10}{'hours':>9}{'speakers':>10}   shortest, median, longest"
+        lines.append(f"  {'':<12}{heads}")
     for name, split in result.splits.items():
         lines.append(
             f"  {name:<12}{split.utterances:>10,}{split.hours:>9.2f}{split.speakers or '?':>10}   "

@@ -156,7 +156,7 @@ def _recognised(
         if math.isfinite(transcript.score):
             yield recording, transcript
         else:
-            detail = f"{printable(recording.path)} gives values that are no numbers: is it audio?"
+            detail = f"for {printable(recording.path)} the model gives values that are no numbers"
             yield recording, _failure(recording, "recognise", "not-finite", detail)
 
 

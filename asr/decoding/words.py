@@ -12,7 +12,7 @@ SPACE = "|"
 
 @dataclass(frozen=True)
 class TimedUnit:
-    """One emitted unit, from its first frame's start to its last one's end, and its peak posterior."""
+    """One emitted unit, from its first frame to its last one's end, and its peak posterior."""
 
     symbol: str
     start_s: float

@@ -15,6 +15,10 @@ from asr.files import write_atomically
 from asr.training.module import CtcTraining
 
 
+# Drawing takes a moment, which short epochs should not pay every time.
+REDRAWN_S = 30.0
+
+
 @dataclass(frozen=True)
 class EpochRecord:
     """One line of metrics.csv. The rates are of validation, and nan where there is none."""
@@ -95,6 +99,7 @@ class Record(pl.Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.records: list[EpochRecord] = []
+        self.drawn = float("-inf")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Lines of epochs that will be trained again are dropped."""
@@ -156,7 +161,16 @@ class Record(pl.Callback):
         )
         self.records.append(record)
         write_records(self.folder / "metrics.csv", self.records)
-        draw_curves(self.folder / "curves.png", self.records)
+        if time.monotonic() - self.drawn > REDRAWN_S:
+            self._draw()
         if trainer.logger is not None and validated:
             rates = {"validation/wer": record.wer, "validation/cer": record.cer}
             trainer.logger.log_metrics(rates, trainer.global_step)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the last ones too."""
+        self._draw()
+
+    def _draw(self) -> None:
+        draw_curves(self.folder / "curves.png", self.records)
+        self.drawn = time.monotonic()

@@ -6,8 +6,8 @@ Licence   BSD-like, free for any use; its text lies in the corpus (LICENSE).
 Counts    948 training utterances of 74 speakers, 130 test utterances of 10 other speakers,
           0.81 hours, 16 kHz.
 Layout    `etc/an4_{train,test}.fileids` lists the recordings, `etc/an4_{train,test}.transcription`
-          what was said, as `<s> WORDS </s> (id)`. Nothing else in `etc/` is read: two older test
-          transcriptions with other ids lie there too.
+          what was said, as `<s> WORDS </s> (id)`, `etc/an4.dic` the pronunciations. Nothing else
+          in `etc/` is read: two older test transcriptions with other ids lie there too.
           `wav/an4_clstk/<speaker>/` and `wav/an4test_clstk/<speaker>/` hold the audio: wav, or
           sph or raw (16 bit, big-endian) in the original archives. Files that begin with `cen9`
           were excluded by the publisher.

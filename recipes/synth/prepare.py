@@ -4,7 +4,7 @@ From      Nothing is downloaded: eSpeak NG's library, as packaged by `espeakng-l
           (`pip install 'asr[synth]'`), speaks the sentences that the small grammar below draws.
 Licence   eSpeak NG is GPL-3.0 and used as it is, not shipped with this recipe; espeakng-loader
           states no licence of its own. The audio made with it is yours.
-Counts    1200 training sentences (all different, over 200 words of vocabulary), 90 for validation,
+Counts    2000 training sentences (all different, over 200 words of vocabulary), 90 for validation,
           160 for test; none of a later split occurs in an earlier one.
 Layout    `audio/<voice>/<id>.flac` (16 kHz), `utterances.jsonl`: one line an utterance with how it
           was made, `words.jsonl`: when each word is spoken, `settings.json`: what all was made of.
@@ -31,7 +31,7 @@ from asr.errors import UserError
 from asr.files import InputError, digest_bytes, digest_file, replace_folder, resolve_inside
 from asr.utterance import Listing, Rejection, Utterance
 
-SENTENCES = 1200
+SENTENCES = 2000
 EXPECTED = {"train": SENTENCES, "validation": 90, "test": 160}
 
 # eSpeak NG's names: accent+variant. No variant of a split occurs in another one.
@@ -53,7 +53,7 @@ VOICES = {
 WORDS_PER_MINUTE = (150, 200)
 PITCH = (35, 65)  # of eSpeak NG's 0-99
 NOISE = ("none", "white", "pink")
-SNR_DB = (12, 35)
+SNR_DB = (18, 40)
 
 # The grammar: a sentence is one of the patterns with each name in capitals drawn from its list.
 PATTERNS = tuple(
@@ -122,7 +122,7 @@ WORDS = {
 
 
 def fetch(folder: Path, sentences: int = SENTENCES, seed: int = 1) -> Path:
-    """Speak the corpus into `folder` (some 20 s), which becomes its root; nothing if it is there.
+    """Speak the corpus into `folder` (some 25 s), which becomes its root; nothing if it is there.
 
     `sentences` is how many are for training.
 

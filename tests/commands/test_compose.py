@@ -18,6 +18,17 @@ from asr.errors import UserError
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+@pytest.fixture(autouse=True)
+def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder with a recipe called plain, which changes no setting."""
+    file = tmp_path / "conf" / "recipe" / "plain.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "# @package _global_\nrecipe: {name: plain, root: null, normaliser: none, options: {}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+
+
 def read(name: str) -> dict[str, typing.Any]:
     """One file of the package's settings, by another way than the one under test."""
     content = yaml.safe_load((REPOSITORY / "conf" / name).read_text(encoding="utf-8"))
@@ -36,12 +47,12 @@ def dotted(tree: dict[str, typing.Any], prefix: str = "") -> dict[str, typing.An
 
 
 def test_without_overrides_the_values_are_those_of_the_files() -> None:
-    config = compose(["recipe=an4"])
+    config = compose(["recipe=plain"])
 
     assert config.model == read("model/lstm.yaml")
     assert config.trainer.max_epochs == read("trainer/standard.yaml")["max_epochs"]
     assert config.augment.speed.factors == read("augment/standard.yaml")["speed"]["factors"]
-    assert config.prepare.folder == "corpora/an4"
+    assert config.prepare.folder == "corpora/plain"
     assert (config.name, config.seed, config.split) == ("base", 1, "test")
 
 
@@ -56,7 +67,7 @@ def test_without_overrides_the_values_are_those_of_the_files() -> None:
         ("optim.learning_rate=3e-4", "optim.learning_rate", 0.0003),
         ("data.short_first=false", "data.short_first", False),
         ("augment.speed.factors=[1.0,1.1]", "augment.speed.factors", [1.0, 1.1]),
-        ("prepare.folder=elsewhere/${recipe.name}", "prepare.folder", "elsewhere/an4"),
+        ("prepare.folder=elsewhere/${recipe.name}", "prepare.folder", "elsewhere/plain"),
         ("augment=none", "augment.spec.time_masks", 0),
         ("name=007", "name", "007"),
         ("name=1e3", "name", "1e3"),
@@ -65,9 +76,9 @@ def test_without_overrides_the_values_are_those_of_the_files() -> None:
 def test_an_override_changes_its_value_and_no_other_group(
     word: str, key: str, value: object
 ) -> None:
-    before = dotted(dataclasses.asdict(compose(["recipe=an4"])))
+    before = dotted(dataclasses.asdict(compose(["recipe=plain"])))
 
-    after = dotted(dataclasses.asdict(compose(["recipe=an4", word])))
+    after = dotted(dataclasses.asdict(compose(["recipe=plain", word])))
 
     assert after[key] == value
     assert type(after[key]) is type(value)
@@ -78,11 +89,11 @@ def test_an_override_changes_its_value_and_no_other_group(
 
 
 def test_training_on_everything_is_a_run_of_its_own_name() -> None:
-    everything = compose(["recipe=an4", "data=all"])
+    everything = compose(["recipe=plain", "data=all"])
 
     assert (everything.name, everything.data.train_splits) == ("all", ["train", "validation"])
-    assert everything.data.batch_s == compose(["recipe=an4"]).data.batch_s
-    assert compose(["recipe=an4", "data=all", "name=mine"]).name == "mine"
+    assert everything.data.batch_s == compose(["recipe=plain"]).data.batch_s
+    assert compose(["recipe=plain", "data=all", "name=mine"]).name == "mine"
 
 
 @pytest.mark.parametrize(
@@ -185,24 +196,18 @@ def test_files_of_the_working_folder_come_first(
     assert {"an4", "mine"} <= set(groups()["recipe"])
 
 
-def test_a_settings_file_with_an_unknown_key_names_the_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "conf" / "trainer").mkdir(parents=True)
+def test_a_settings_file_with_an_unknown_key_names_the_key(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "trainer").mkdir()
     content = (REPOSITORY / "conf" / "trainer" / "standard.yaml").read_text(encoding="utf-8")
     (tmp_path / "conf" / "trainer" / "mine.yaml").write_text(f"{content}\npatiense: 3\n")
-    monkeypatch.chdir(tmp_path)
 
     with pytest.raises(UserError, match=r"'trainer.patiense'. Did you mean 'patience'"):
         compose(["recipe=an4", "trainer=mine"])
 
 
-def test_a_settings_file_that_is_not_yaml_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "conf" / "model").mkdir(parents=True)
+def test_a_settings_file_that_is_not_yaml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "model").mkdir()
     (tmp_path / "conf" / "model" / "torn.yaml").write_text("name: [lstm\n")
-    monkeypatch.chdir(tmp_path)
 
     with pytest.raises(UserError, match=r"torn\.yaml"):
         compose(["recipe=an4", "model=torn"])

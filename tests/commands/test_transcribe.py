@@ -178,6 +178,15 @@ def test_where_a_batch_fails_only_the_faulty_recording_is_lost(
     assert "out of memory" in failure["detail"]
 
 
+def test_a_model_that_gives_no_numbers_gives_no_text(
+    tiny_bundle: Bundle, audio: Path, tmp_path: Path
+) -> None:
+    tiny_bundle.network.head.bias.data[:] = np.nan
+    tiny_bundle.save(tmp_path / "model")
+    assert transcribe(tmp_path / "model", audio, output=tmp_path / "out") == 1
+    assert written(tmp_path / "out") == ["failures.jsonl"]
+
+
 def test_a_wrong_model_is_refused_before_torch_is_loaded(audio: Path) -> None:
     with pytest.raises(UserError, match="is no model"):
         transcribe(audio, audio)

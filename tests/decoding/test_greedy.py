@@ -31,9 +31,9 @@ def emissions_of(paths: list[str], padding: int = 0) -> tuple[Tensor, Tensor]:
     return emissions, torch.tensor([len(path) for path in paths])
 
 
-def decode(paths: list[str], padding: int = 0, offset_s: float = 0.0) -> list[Hypothesis]:
+def decode(paths: list[str], offset_s: float = 0.0) -> list[Hypothesis]:
     decoder = GreedyDecoder(UNITS, seconds_per_frame=FRAME_S, offset_s=offset_s)
-    return [best for (best,) in decoder.decode(*emissions_of(paths, padding))]
+    return [best for (best,) in decoder.decode(*emissions_of(paths))]
 
 
 def collapsed(path: str) -> str:
@@ -75,9 +75,14 @@ def test_a_unit_that_ends_one_utterance_does_not_merge_with_the_next_ones_first(
     assert [hypothesis.text for hypothesis in decode(["ba", "ab"])] == ["ba", "ab"]
 
 
-def test_padding_never_leaks_even_where_it_is_not_a_number() -> None:
-    alone = [decode([path])[0] for path in ("ab|", "a-9--b|a", "")]
-    assert decode(["ab|", "a-9--b|a", ""], padding=3) == alone
+@pytest.mark.parametrize("padding", [[math.nan] * 5, [-9.0, -9.0, 0.0, -9.0, -9.0]])
+def test_padding_never_leaks_whatever_it_holds(padding: list[float]) -> None:
+    paths = ["ab|", "a-9--b|a", ""]
+    emissions, lengths = emissions_of(paths, padding=3)
+    for item, length in enumerate(lengths):
+        emissions[item, length:] = torch.tensor(padding)
+    padded = GreedyDecoder(UNITS, FRAME_S).decode(emissions, lengths)
+    assert [best for (best,) in padded] == [decode([path])[0] for path in paths]
 
 
 def test_an_utterance_without_frames_is_empty_and_certain() -> None:

@@ -90,6 +90,14 @@ def test_words_speakers_and_splits_are_read(an4: ModuleType, corpus: Path) -> No
     assert listing.rejected == []
 
 
+def test_the_publishers_dictionary_is_passed_on_where_it_is_there(
+    an4: ModuleType, corpus: Path
+) -> None:
+    assert an4.read(corpus).lexicon is None
+    (corpus / "etc/an4.dic").write_text("GO  G OW\n")
+    assert an4.read(corpus).lexicon == str(corpus / "etc/an4.dic")
+
+
 def test_fewer_recordings_than_published_are_said(an4: ModuleType, corpus: Path) -> None:
     notes = " ".join(an4.read(corpus).notes)
     assert "train: 3 recordings are listed, 948 were published" in notes

@@ -22,7 +22,7 @@ def custom(recipe: Callable[[str], ModuleType]) -> ModuleType:
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Callable[..., Path]:
-    """A function that writes lines to `data/train.jsonl`, and an empty file for each audio named."""
+    """A function that writes lines to `data/train.jsonl`, and an empty file for each audio."""
 
     def write(*lines: dict[str, Any] | str, touch: bool = True) -> Path:
         folder = tmp_path / "data"
@@ -145,7 +145,7 @@ def test_an_unknown_split_is_answered_with_the_nearest(
     custom: ModuleType, manifest: Callable[..., Path]
 ) -> None:
     path = manifest({"audio": "a.wav", "text": "a", "split": "valid"})
-    with pytest.raises(UserError, match="no split is called 'valid'. Did you mean 'validation'"):
+    with pytest.raises(UserError, match=r"no split is called 'valid'\. Did you mean 'validation'"):
         custom.read(path)
 
 
@@ -163,7 +163,9 @@ def test_files_that_differ_in_their_ending_get_ids_of_their_own(
     custom: ModuleType, manifest: Callable[..., Path]
 ) -> None:
     path = manifest(
-        *({"audio": name, "text": "a", "split": "test"} for name in ("x/a.wav", "x/a.flac", "a.wav"))
+        {"audio": "x/a.wav", "text": "a", "split": "test"},
+        {"audio": "x/a.flac", "text": "a", "split": "test"},
+        {"audio": "a.wav", "text": "a", "split": "test"},
     )
     listing = custom.read(path)
     assert [entry.id for entry in listing.utterances] == ["x/a", "x/a.flac", "a"]

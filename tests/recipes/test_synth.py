@@ -1,4 +1,4 @@
-"""What the synthetic corpus promises: enough words, nothing shared between splits, same seed same samples."""
+"""The synthetic corpus: enough words, nothing shared between splits, same seed same samples."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def test_no_sentence_and_no_voice_is_in_two_splits(synth: ModuleType) -> None:
     for key in ("text", "voice", "id"):
         pairs = {(line[key], line["split"]) for line in lines}
         assert len({value for value, _ in pairs}) == len(pairs), key
-    variants = {split: {voice.partition("+")[2] for voice in synth.VOICES[split]} for split in splits}
+    variants = {
+        split: {voice.partition("+")[2] for voice in synth.VOICES[split]} for split in splits
+    }
     assert sum(map(len, variants.values())) == len(set().union(*variants.values()))
 
 
@@ -137,7 +139,7 @@ def test_word_times_follow_each_other_and_lie_within_the_recording(
         assert " ".join(word["word"] for word in words) == texts[line["audio"]]
         times = [time for word in words for time in (word["start_s"], word["end_s"])]
         assert times == sorted(times)
-        assert 0.05 <= times[0]
+        assert times[0] >= 0.05
         assert times[-1] <= soundfile.info(root / line["audio"]).duration
 
 
@@ -151,7 +153,9 @@ def test_a_recording_that_was_deleted_is_listed_with_its_words(
     assert (rejection.reason, rejection.id, rejection.text) == ("no-audio", victim.id, victim.text)
 
 
-def test_a_folder_with_something_else_in_it_is_left_alone(small: ModuleType, tmp_path: Path) -> None:
+def test_a_folder_with_something_else_in_it_is_left_alone(
+    small: ModuleType, tmp_path: Path
+) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="holds something else"):
         small.fetch(tmp_path)
@@ -172,7 +176,7 @@ def test_a_failing_program_leaves_nothing_that_looks_whole(
 ) -> None:
     voices = {**small.VOICES, "train": ("en-us+m1", "xx-nowhere")}
     monkeypatch.setattr(small, "VOICES", voices)
-    with pytest.raises(UserError, match="could not speak the corpus synth: .*voice xx-nowhere"):
+    with pytest.raises(UserError, match=r"could not speak the corpus synth: .*voice xx-nowhere"):
         small.fetch(tmp_path / "synth", sentences=4)
     assert list(tmp_path.iterdir()) == []
 

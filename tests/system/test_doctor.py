@@ -43,6 +43,7 @@ def test_every_part_of_the_machine_has_a_row() -> None:
 def test_what_is_missing_comes_with_advice_and_status_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(doctor, "LIBRARIES", ("soxr",))
     monkeypatch.setitem(sys.modules, "soxr", None)  # importing it raises ImportError
     monkeypatch.setattr(doctor, "_torch", lambda: iter(()))
     monkeypatch.setenv("COLUMNS", "200")
@@ -58,6 +59,7 @@ def test_what_is_missing_comes_with_advice_and_status_1(
 def test_an_absent_extra_is_no_failure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(doctor, "LIBRARIES", ())
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(doctor, "_torch", lambda: iter(()))
     monkeypatch.setenv("COLUMNS", "200")

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from asr.cluster.executor import LocalExecutor, RayExecutor, choose_executor
+from asr.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# Ray starts processes of its own, which import the worker by its module: so does a command.
+SCRIPT = """
+import os, sys, time
+from asr.cluster.executor import RayExecutor
+from asr.errors import UserError
+
+def work(item):
+    time.sleep(0.1)
+    if item == 13:
+        raise UserError("thirteen")
+    return item * item, os.getpid(), os.environ["OMP_NUM_THREADS"]
+
+if __name__ == "__main__":
+    with RayExecutor(2) as executor:
+        results = dict(executor.map(work, range(12)))
+        assert [results[item][0] for item in range(12)] == [item * item for item in range(12)]
+        assert len({result[1] for result in results.values()} - {os.getpid()}) == 2
+        assert {result[2] for result in results.values()} == {"1"}
+        assert list(executor.map(work, [])) == []
+        try:
+            list(executor.map(work, range(20)))
+        except UserError as error:
+            assert str(error) == "thirteen"
+        else:
+            raise AssertionError
+        assert executor.start_s > 0
+    import ray
+    assert not ray.is_initialized()
+"""
+
+
+def square(item: int) -> int:
+    if item == 13:
+        raise UserError("thirteen")
+    return item * item
+
+
+def test_in_the_process_results_come_in_order_and_one_at_a_time() -> None:
+    with LocalExecutor() as executor:
+        results = executor.map(square, [3, 2, 13])
+        assert next(results) == (3, 9)
+        assert next(results) == (2, 4)
+        with pytest.raises(UserError, match="thirteen"):
+            next(results)
+
+
+def test_ray_gives_every_result_from_as_many_processes_as_asked_and_says_nothing(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    # The package is found although it is not installed there and another folder is current.
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_cluster_that_does_not_answer_is_named_at_once(address: str) -> None:
+    began = time.perf_counter()
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:1"), RayExecutor(2, address):
+        pass
+    assert time.perf_counter() - began < 5
+
+
+def test_an_address_without_a_port_is_explained() -> None:
+    with pytest.raises(UserError, match="HOST:PORT"), RayExecutor(2, "head-node"):
+        pass
+
+
+def test_one_local_worker_needs_no_ray() -> None:
+    assert isinstance(choose_executor("local", 1, None), LocalExecutor)
+    assert isinstance(choose_executor("local", 2, None), RayExecutor)
+    assert isinstance(choose_executor("ray", 1, None), RayExecutor)
+    assert choose_executor("ray", 3, None).workers == 3
+
+
+def test_nonsense_about_the_cluster_is_refused() -> None:
+    with pytest.raises(UserError, match="local or ray"):
+        choose_executor("slurm", 1, None)
+    with pytest.raises(UserError, match="at least one"):
+        choose_executor("ray", 0, None)

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from asr import files
+from asr.cluster import preprocess
+from asr.cluster.executor import LocalExecutor
+from asr.cluster.inputs import Inputs, gather_inputs
+from asr.cluster.preprocess import prepare_corpus, summarise
+from asr.corpus import Corpus
+from asr.errors import UserError
+from asr.utterance import Listing, Utterance
+
+COUNT = 75  # three parts of the training split
+
+
+class Backwards(LocalExecutor):
+    """Ends the last item first, as a cluster may."""
+
+    def map(self, worker: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        for item in reversed(items):
+            yield item, worker(item)
+
+
+def samples_of(number: int) -> NDArray[np.int16]:
+    random = np.random.default_rng(number)
+    return random.integers(-9_000, 9_000, size=1_600 + number * 10, dtype=np.int16)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Inputs:
+    """Recordings of two splits, two of them unusable."""
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    utterances = []
+    for number in range(COUNT):
+        path = audio / f"{number}.wav"
+        soundfile.write(path, samples_of(number), 16_000)
+        split = "test" if number % 10 == 0 else "train"
+        speaker = f"s{number % 3}"
+        utterances.append(Utterance(f"u{number}", str(path), f"text {number}", split, speaker))
+    (audio / "20.wav").write_text("no audio")
+    (audio / "21.wav").unlink()
+    return gather_inputs("toy", Listing(utterances), "none")
+
+
+def test_everything_is_in_the_corpus_or_in_the_list(tmp_path: Path, inputs: Inputs) -> None:
+    result = prepare_corpus(inputs, tmp_path / "corpus", LocalExecutor(), "asr prepare recipe=toy")
+    corpus = Corpus.open(tmp_path / "corpus")
+    for name, split in corpus.splits.items():
+        expected = [
+            number
+            for number in range(COUNT)
+            if (number % 10 == 0) == (name == "test") and number not in (20, 21)
+        ]
+        assert split.ids == [f"u{number}" for number in expected]
+        assert split.texts == [f"text {number}" for number in expected]
+        assert split.speakers == [f"s{number % 3}" for number in expected]
+        for index, number in enumerate(expected):
+            np.testing.assert_array_equal(split.waveform(index), samples_of(number))
+    assert [(r.id, r.split, r.reason, r.text, r.speaker) for r in corpus.rejected] == [
+        ("u20", "test", "not-audio", "text 20", "s2"),
+        ("u21", "train", "missing", "text 21", "s0"),
+    ]
+    assert result.rejected == {"missing": 1, "not-audio": 1}
+    assert result.rejected_share == 2 / COUNT
+
+
+def test_counts_and_statistics_are_those_of_the_audio(tmp_path: Path, inputs: Inputs) -> None:
+    result = prepare_corpus(inputs, tmp_path / "corpus", LocalExecutor())
+    numbers = [number for number in range(COUNT) if number % 10 == 0 and number != 20]
+    lengths = [(1_600 + number * 10) / 16_000 for number in numbers]
+    test = result.splits["test"]
+    assert (test.utterances, test.speakers) == (len(numbers), 3)
+    assert test.hours == pytest.approx(sum(lengths) / 3600, abs=1e-4)
+    assert (test.shortest_s, test.longest_s) == (lengths[0], round(lengths[-1], 3))
+    assert test.median_s == pytest.approx(np.median(lengths), abs=1e-3)
+    assert summarise(tmp_path / "corpus").splits == result.splits
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_corpus_does_not_depend_on_who_made_it_when(tmp_path: Path, inputs: Inputs) -> None:
+    prepare_corpus(inputs, tmp_path / "one", LocalExecutor())
+    prepare_corpus(inputs, tmp_path / "two", Backwards())
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_a_part_that_outgrows_a_shard_goes_on_in_the_next(
+    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = prepare_corpus(inputs, tmp_path / "whole", LocalExecutor())
+    monkeypatch.setattr(preprocess, "SHARD_BYTES", 20_000)
+    cut = prepare_corpus(inputs, tmp_path / "cut", LocalExecutor())
+    shards = {path.name: path.stat().st_size for path in (tmp_path / "cut").glob("*.arrow")}
+    assert len(shards) > len(list((tmp_path / "whole").glob("*.arrow")))
+    assert cut.fingerprint == whole.fingerprint
+    assert Corpus.open(tmp_path / "cut").splits["train"].ids == (
+        Corpus.open(tmp_path / "whole").splits["train"].ids
+    )
+
+
+def test_the_same_audio_elsewhere_has_the_same_fingerprint(tmp_path: Path, inputs: Inputs) -> None:
+    first = prepare_corpus(inputs, tmp_path / "first", LocalExecutor())
+    (tmp_path / "audio").rename(tmp_path / "moved")
+    moved = [
+        Utterance(u.id, u.audio.replace("/audio/", "/moved/"), u.text, u.split, u.speaker)
+        for u in inputs.utterances
+    ]
+    again = prepare_corpus(
+        gather_inputs("toy", Listing(moved), "none"), tmp_path / "second", LocalExecutor()
+    )
+    assert again.fingerprint == first.fingerprint
+
+
+def test_one_other_sample_is_another_fingerprint(tmp_path: Path, inputs: Inputs) -> None:
+    first = prepare_corpus(inputs, tmp_path / "corpus", LocalExecutor())
+    changed = samples_of(5)
+    changed[100] += 1
+    soundfile.write(tmp_path / "audio" / "5.wav", changed, 16_000)
+    again = prepare_corpus(inputs, tmp_path / "corpus", LocalExecutor())
+    assert again.fingerprint != first.fingerprint
+
+
+def test_segments_of_one_recording_are_its_parts(tmp_path: Path) -> None:
+    recording = np.concatenate([samples_of(number)[:1_600] for number in range(10)])
+    soundfile.write(tmp_path / "long.flac", recording, 16_000)
+    utterances = [
+        Utterance(f"u{n}", str(tmp_path / "long.flac"), "x", "train", "", n / 10, (n + 1) / 10)
+        for n in range(10)
+    ]
+    inputs = gather_inputs("toy", Listing(utterances), "none")
+    prepare_corpus(inputs, tmp_path / "corpus", LocalExecutor())
+    split = Corpus.open(tmp_path / "corpus").splits["train"]
+    for number in range(10):
+        np.testing.assert_array_equal(split.waveform(number), samples_of(number)[:1_600])
+
+
+def test_a_corpus_of_nothing_usable_still_lists_why(tmp_path: Path) -> None:
+    utterances = [Utterance("a", str(tmp_path / "none.wav"), "x", "train")]
+    inputs = gather_inputs("toy", Listing(utterances), "none")
+    result = prepare_corpus(inputs, tmp_path / "corpus", LocalExecutor())
+    assert (result.utterances, result.rejected_share) == (0, 1.0)
+    corpus = Corpus.open(tmp_path / "corpus")
+    assert corpus.splits == {}
+    assert [r.reason for r in corpus.rejected] == ["missing"]
+
+
+def test_a_fault_of_a_decoder_costs_one_utterance(
+    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = preprocess.load
+
+    def load(path: str, start_s: float, end_s: float | None) -> NDArray[np.float32]:
+        if path.endswith("/7.wav"):
+            raise RuntimeError("soxr: something internal")
+        return real(path, start_s, end_s)
+
+    monkeypatch.setattr(preprocess, "load", load)
+    prepare_corpus(inputs, tmp_path / "corpus", LocalExecutor())
+    found = {r.id: r for r in Corpus.open(tmp_path / "corpus").rejected}
+    assert found["u7"].reason == "unreadable"
+    assert "something internal" in found["u7"].detail
+
+
+class Interrupted(LocalExecutor):
+    """Is stopped by the user after the first part."""
+
+    def map(self, worker: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        yield items[0], worker(items[0])
+        raise KeyboardInterrupt
+
+
+def test_an_interruption_leaves_the_old_corpus_and_nothing_else(
+    tmp_path: Path, inputs: Inputs
+) -> None:
+    folder = tmp_path / "corpora" / "toy"
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(inputs, folder, Interrupted())
+    assert list(folder.parent.iterdir()) == []
+    prepare_corpus(inputs, folder, LocalExecutor())
+    before = content(folder)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(inputs, folder, Interrupted())
+    assert content(folder) == before
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("free_writes", [0, 1, 4])
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(
+    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch, free_writes: int
+) -> None:
+    folder = tmp_path / "corpora" / "toy"
+    real, done = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        done.append(descriptor)
+        if len(done) > free_writes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    with pytest.raises(UserError, match="No space left on device"):
+        prepare_corpus(inputs, folder, LocalExecutor())
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_the_index_names_the_command(tmp_path: Path, inputs: Inputs) -> None:
+    prepare_corpus(inputs, tmp_path / "corpus", LocalExecutor(), "asr prepare recipe=toy")
+    index = json.loads((tmp_path / "corpus" / "corpus.json").read_text())
+    assert index["command"] == "asr prepare recipe=toy"

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.commands.compose import compose
+from asr.commands.prepare import prepare
+from asr.corpus import Corpus
+from asr.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def make_manifest(folder: Path, count: int = 12, seconds: float = 0.2) -> Path:
+    folder.mkdir(exist_ok=True)
+    random = np.random.default_rng(0)
+    lines = []
+    for number in range(count):
+        soundfile.write(
+            folder / f"{number}.flac", random.normal(0, 0.1, round(seconds * 16_000)), 16_000
+        )
+        split = "test" if number % 4 == 0 else "validation" if number % 4 == 1 else "train"
+        line = {"audio": f"{number}.flac", "text": f"Number {number}", "split": split}
+        lines.append(json.dumps(line | {"speaker": f"s{number % 4}"}))
+    (folder / "all.jsonl").write_text("\n".join(lines))
+    return folder / "all.jsonl"
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return make_manifest(tmp_path / "audio")
+
+
+def run(manifest: Path, *settings: str) -> int:
+    return prepare(compose(["recipe=custom", f"recipe.root={manifest}", *settings]))
+
+
+def test_the_corpus_is_prepared_once(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(manifest) == 0
+    said = capsys.readouterr().out
+    assert "corpus corpora/custom: 12 utterances" in said
+    assert "note: splits: as given in the manifest" in said
+    assert run(manifest) == 0
+    said = capsys.readouterr().out
+    assert said == "corpus corpora/custom is up to date (12 utterances, 0.00 hours)\n"
+    assert len(Corpus.open("corpora/custom").splits["train"]) == 6
+
+
+def test_it_is_prepared_again_with_a_line_that_says_why(
+    manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(manifest)
+    capsys.readouterr()
+    run(manifest, "recipe.normaliser=none")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == (
+        "corpus corpora/custom is prepared again: the normaliser changed from english to none"
+    )
+    soundfile.write(manifest.parent / "3.flac", np.zeros(8_000), 16_000)
+    run(manifest, "recipe.normaliser=none")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == (
+        "corpus corpora/custom is prepared again: 1 files changed, first: "
+        f"{manifest.parent / '3.flac'}"
+    )
+
+
+def test_too_many_left_out_is_status_1_every_time(
+    manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (manifest.parent / "3.flac").write_bytes(b"")
+    for _ in range(2):
+        assert run(manifest) == 1
+        printed = capsys.readouterr()
+        assert "8.3% were left out, more than prepare.max_rejected=0.01" in printed.err
+        assert "corpora/custom/rejected.jsonl" in printed.err
+    assert run(manifest, "prepare.max_rejected=0.1") == 0
+    assert "11 utterances, 0.00 hours, 1 left out" in capsys.readouterr().out
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "corpus"):
+        with pytest.raises(UserError, match=str(folder)):
+            run(manifest, f"prepare.folder={folder}")
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_a_tiny_disk_that_fills_up_is_named_and_left_empty(tmp_path: Path) -> None:
+    manifest = make_manifest(tmp_path / "audio", count=20, seconds=3.0)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a disk of one megabyte can only be mounted as root")
+    try:
+        with pytest.raises(UserError, match="No space left on device"):
+            run(manifest, f"prepare.folder={disk / 'corpus'}")
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def command(manifest: Path, folder: Path, *settings: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "asr", "prepare", "recipe=custom"),
+        *(f"recipe.root={manifest}", f"prepare.folder={folder}", *settings),
+    ]
+
+
+def test_two_processes_on_ray_make_the_same_corpus_as_one(tmp_path: Path) -> None:
+    manifest = make_manifest(tmp_path / "audio", count=160)
+    done = [
+        subprocess.run(
+            command(manifest, tmp_path / name, f"cluster.workers={name}"),
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        for name in ("1", "2")
+    ]
+    assert [(run.returncode, run.stderr) for run in done] == [(0, ""), (0, "")]
+    for path in (tmp_path / "1").iterdir():
+        if path.name != "corpus.json":  # names the command
+            assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes()
+    one, two = Corpus.open(tmp_path / "1"), Corpus.open(tmp_path / "2")
+    assert one.fingerprint == two.fingerprint
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_preparation_leaves_nothing_that_looks_whole(
+    tmp_path: Path, stop: signal.Signals
+) -> None:
+    manifest = make_manifest(tmp_path / "audio", count=100, seconds=8.0)
+    folder = tmp_path / "corpora" / "custom"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen(
+        command(manifest, folder),
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 60
+    while not list(folder.parent.glob(".custom.*/*-part-*.arrow")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(stop)
+    process.communicate(timeout=60)
+    expected = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
+    assert process.returncode == expected[stop]
+    assert not folder.exists()
+    if stop != signal.SIGKILL:
+        assert list(folder.parent.iterdir()) == []
+    subprocess.run(command(manifest, folder), cwd=tmp_path, env=environment, check=True)
+    assert list(folder.parent.iterdir()) == [folder]
+    assert sum(len(split) for split in Corpus.open(folder).splits.values()) == 100
+
+
+def test_the_second_time_takes_less_than_three_seconds_and_no_torch(
+    tmp_path: Path, real_data
+) -> None:  # type: ignore[no-untyped-def]
+    root = real_data("an4")
+    script = (
+        "import sys\n"
+        "from asr.commands.compose import compose\n"
+        "from asr.commands.prepare import prepare\n"
+        f"prepare(compose(['recipe=an4', 'recipe.root={root}']))\n"
+        "assert not {'torch', 'ray', 'lightning'} & set(sys.modules)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    times_s = []
+    for _ in range(2):
+        began_s = os.times().children_user + os.times().children_system
+        subprocess.run(
+            [sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, timeout=200
+        )
+        times_s.append(os.times().children_user + os.times().children_system - began_s)
+    assert times_s[1] < 3  # of processor time, since a busy machine is no fault of ours

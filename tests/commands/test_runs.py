@@ -1,0 +1,92 @@
+"""A run is found again by its settings, and never overwritten by another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from asr.commands.compose import compose
+from asr.commands.runs import (
+    Finished,
+    claim,
+    identity,
+    read_finished,
+    run_folder,
+    write_finished,
+)
+from asr.errors import UserError
+
+
+def test_the_same_settings_claim_the_same_folder_again(tmp_path: Path) -> None:
+    config = compose(["recipe=an4"])
+    claim(tmp_path / "run", config, "c0ffee")
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    claim(tmp_path / "run", config, "c0ffee")
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["trainer.max_epochs=7", "trainer.devices=2", "trainer.threads=2", "cluster=ray", "name=x"],
+)
+def test_where_and_how_long_it_runs_is_not_its_identity(tmp_path: Path, word: str) -> None:
+    claim(tmp_path / "run", compose(["recipe=an4"]), "c0ffee")
+    claim(tmp_path / "run", compose(["recipe=an4", word]), "c0ffee")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("seed=2", r"seed \(1 there, 2 here\)"),
+        ("model.hidden=128", r"model.hidden \(256 there, 128 here\)"),
+        ("augment=none", "augment.speed.factors"),
+        ("units.whole_word_count=0", "units.whole_word_count"),
+        ("optim.learning_rate=0.1", "optim.learning_rate"),
+        ("data.batch_s=10", "data.batch_s"),
+        ("features.mel_bins=40", "features.mel_bins"),
+        ("inner_ctc.weight=0.1", "inner_ctc.weight"),
+    ],
+)
+def test_another_run_under_the_same_name_is_refused(tmp_path: Path, word: str, said: str) -> None:
+    claim(tmp_path / "run", compose(["recipe=an4"]), "c0ffee")
+    with pytest.raises(UserError, match=said) as caught:
+        claim(tmp_path / "run", compose(["recipe=an4", word]), "c0ffee")
+    assert "name=" in str(caught.value)
+
+
+def test_another_corpus_is_another_run(tmp_path: Path) -> None:
+    config = compose(["recipe=an4"])
+    claim(tmp_path / "run", config, "c0ffee")
+    with pytest.raises(UserError, match=r"corpus \(c0ffee there, decaf here\)"):
+        claim(tmp_path / "run", config, "decaf")
+
+
+def test_identity_holds_recipe_corpus_and_flat_keys() -> None:
+    settings = {
+        "recipe": {"name": "r", "root": "/x"},
+        "trainer": {"max_epochs": 3},
+        **dict.fromkeys(("units", "features", "augment", "inner_ctc", "optim", "data"), {}),
+        "seed": 1,
+        "model": {"name": "lstm", "layers": 2},
+    }
+    assert identity(settings, "c") == {
+        "recipe.name": "r",
+        "corpus": "c",
+        "seed": 1,
+        "model.name": "lstm",
+        "model.layers": 2,
+    }
+
+
+def test_how_a_run_ended_is_kept(tmp_path: Path) -> None:
+    assert read_finished(tmp_path) is None
+    write_finished(tmp_path, Finished(10, 12, 8, 0.25))
+    assert read_finished(tmp_path) == Finished(10, 12, 8, 0.25)
+
+
+def test_runs_lie_under_their_recipe(tmp_path: Path) -> None:
+    config = replace(compose(["recipe=an4"]), name="try")
+    assert run_folder(config) == Path("runs/an4/try")
+    assert run_folder(config, "base") == Path("runs/an4/base")

@@ -1,0 +1,177 @@
+"""`asr run` and `asr train` as a person uses them: to the end, interrupted, killed, again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+SMALL = [
+    "recipe=custom",
+    "augment=none",
+    "model.hidden=32",
+    "model.channels=8",
+    "model.layers=2",
+    "model.dropout=0.1",
+    "optim.learning_rate=8e-3",
+    "optim.ema_decay=0.9",
+    "data.max_utterances=8",
+    "trainer.threads=1",
+    "trainer.accelerator=cpu",
+]
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "asr", *words]
+
+
+def asr(folder: Path, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command(*words), cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tone_manifest: Path) -> Path:
+    """A working folder with the corpus prepared and the run `base` trained and evaluated."""
+    folder = tmp_path_factory.mktemp("work")
+    root = f"recipe.root={tone_manifest}"
+    done = asr(folder, "run", *SMALL, root, "trainer.max_epochs=10")
+    (folder / "stdout.txt").write_text(done.stdout)
+    (folder / "stderr.txt").write_text(done.stderr)
+    return folder
+
+
+def test_a_run_goes_from_corpus_to_word_error_rate(folder: Path) -> None:
+    metrics = json.loads((folder / "runs/custom/base/eval/test-greedy/metrics.json").read_text())
+    assert metrics["utterances"] == 8
+    assert metrics["words"] == 16
+    assert metrics["wer"] <= 0.2
+    for name in ("config.yaml", "log.txt", "metrics.csv", "curves.png", "excluded.jsonl"):
+        assert (folder / "runs/custom/base" / name).is_file()
+    assert any((folder / "runs/custom/base/tensorboard").iterdir())
+    log = (folder / "runs/custom/base/log.txt").read_text()
+    assert "command: " in log and "torch: " in log
+
+
+def test_the_record_has_a_line_an_epoch(folder: Path) -> None:
+    with (folder / "runs/custom/base/metrics.csv").open() as stream:
+        lines = list(csv.DictReader(stream))
+    assert [int(line["epoch"]) for line in lines] == list(range(1, len(lines) + 1))
+    assert float(lines[-1]["loss"]) < 0.3 * float(lines[0]["loss"])
+    best = min(float(line["wer"]) for line in lines)
+    finished = json.loads((folder / "runs/custom/base/finished.json").read_text())
+    assert finished["best_wer"] == pytest.approx(best)
+
+
+def test_running_again_does_nothing(folder: Path, tone_manifest: Path) -> None:
+    model = folder / "runs/custom/base/model/weights.safetensors"
+    before = model.stat().st_mtime_ns
+    again = asr(folder, "run", *SMALL, f"recipe.root={tone_manifest}", "trainer.max_epochs=10")
+    assert "up to date" in again.stdout
+    assert "is finished" in again.stderr
+    assert model.stat().st_mtime_ns == before
+
+
+def test_other_settings_under_the_same_name_are_refused(folder: Path) -> None:
+    refused = asr(folder, "train", *SMALL, "seed=2", status=2)
+    assert "seed (1 there, 2 here)" in refused.stderr
+    assert "name=" in refused.stderr
+
+
+def test_all_trains_on_validation_too_for_as_many_epochs_as_base_needed(folder: Path) -> None:
+    asr(folder, "train", *SMALL, "data=all")
+    base = json.loads((folder / "runs/custom/base/finished.json").read_text())
+    everything = json.loads((folder / "runs/custom/all/finished.json").read_text())
+    assert everything["epochs"] == base["best_epoch"]
+    assert everything["best_wer"] is None
+    log = (folder / "runs/custom/all/log.txt").read_text()
+    assert "56 utterances" in log
+
+
+def test_preflight_only_trains_nothing(folder: Path) -> None:
+    done = asr(folder, "train", *SMALL, "name=unborn", "preflight=only")
+    assert "48 utterances" in done.stderr
+    assert not (folder / "runs/custom/unborn").exists()
+
+
+def weights(folder: Path, name: str) -> dict[str, bytes]:
+    tensors = load_file(folder / f"runs/custom/{name}/model/weights.safetensors")
+    return {key: value.tobytes() for key, value in tensors.items()}
+
+
+def record(folder: Path, name: str) -> list[tuple[str, ...]]:
+    with (folder / f"runs/custom/{name}/metrics.csv").open() as stream:
+        return [tuple(line[:7]) for line in csv.reader(stream)]
+
+
+def start_and_stop(folder: Path, words: list[str], name: str, number: int) -> int:
+    """Start training, send a signal once its first checkpoint is there; the exit status."""
+    process = subprocess.Popen(
+        command("train", *words), cwd=folder, stderr=subprocess.PIPE, text=True
+    )
+    first = folder / f"runs/custom/{name}/checkpoints/epoch-00001.ckpt"
+    deadline = time.monotonic() + 120
+    while not first.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, number)
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+def test_killed_runs_go_on_to_the_very_same_weights(folder: Path) -> None:
+    words = [*SMALL, "trainer.max_epochs=12", "augment=standard"]
+    asr(folder, "train", *words, "name=quiet")
+    for name, number, status in (
+        ("killed", signal.SIGKILL, -signal.SIGKILL),
+        ("interrupted", signal.SIGINT, 130),
+        ("terminated", signal.SIGTERM, 143),
+    ):
+        named = [*words, f"name={name}"]
+        assert start_and_stop(folder, named, name, number) == status
+        assert not (folder / f"runs/custom/{name}/finished.json").exists()
+        resumed = asr(folder, "train", *named)
+        assert "goes on after epoch-" in resumed.stderr
+        assert record(folder, name) == record(folder, "quiet")
+        assert weights(folder, name) == weights(folder, "quiet")
+
+
+def test_another_seed_gives_other_weights(folder: Path) -> None:
+    for seed in (1, 2):
+        words = (f"seed={seed}", f"name=seed{seed}", "trainer.max_epochs=1")
+        asr(folder, "train", *SMALL, *words)
+    assert weights(folder, "seed1") != weights(folder, "seed2")
+
+
+def test_a_torn_checkpoint_is_passed_over_with_a_warning(folder: Path) -> None:
+    words = [*SMALL, "name=torn"]
+    asr(folder, "train", *words, "trainer.max_epochs=2")
+    newest = folder / "runs/custom/torn/checkpoints/epoch-00002.ckpt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    done = asr(folder, "train", *words, "trainer.max_epochs=3")
+    assert "epoch-00002.ckpt cannot be read" in done.stderr
+    assert "goes on after epoch-00001" in done.stderr
+
+
+def test_training_without_a_corpus_says_what_to_do(tmp_path: Path) -> None:
+    refused = asr(tmp_path, "train", *SMALL, status=2)
+    assert "asr prepare" in refused.stderr
+
+
+def test_all_without_base_says_what_to_do(folder: Path, tone_manifest: Path) -> None:
+    corpus = f"prepare.folder={folder / 'corpora/custom'}"
+    (elsewhere := folder / "elsewhere").mkdir()
+    refused = asr(elsewhere, "train", *SMALL, "data=all", corpus, status=2)
+    assert "train it first" in refused.stderr
