@@ -1,7 +1,7 @@
 """What training hears in place of the recordings: speed, vocal tract, masks.
 
-What is drawn for an utterance depends on (seed, epoch, the utterance's key) alone, never on the batch
-it is in, the rank it is on or what was drawn before: so a run can be resumed anywhere.
+What is drawn for an utterance depends on (seed, epoch, the utterance's key) alone, never on the
+batch it is in, the rank it is on or what was drawn before: so a run can be resumed anywhere.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def change_speed(waveform: Tensor, factor: float) -> Tensor:
 class Warp:
     """Stretch the mel axis, as another vocal tract would (Jaitly and Hinton 2013).
 
-    Bin f of the result is bin f x factor of the original, interpolated; what lies above the last bin
-    repeats it.
+    Bin f of the result is bin f x factor of the original, interpolated; what lies above the last
+    bin repeats it.
     """
 
     low: float = 0.88

@@ -49,7 +49,7 @@ def normalise(name: str, text: str) -> str:
     return NORMALISERS[name](text)
 
 
-class UnknownSymbol(ValueError):
+class UnknownSymbolError(ValueError):
     """A text holds a character that the units do not have. `symbol` is that character."""
 
     def __init__(self, symbol: str, text: str) -> None:
@@ -63,7 +63,7 @@ class Units(Protocol):
     symbols: tuple[str, ...]
 
     def encode(self, text: str) -> list[int]:
-        """Labels of a text. Raises `UnknownSymbol`."""
+        """Labels of a text. Raises `UnknownSymbolError`."""
         ...
 
     def decode(self, labels: Sequence[int]) -> str:
@@ -112,7 +112,7 @@ class CharacterUnits:
         """Labels of a normalised text.
 
         Raises:
-            UnknownSymbol: a character is none of the units.
+            UnknownSymbolError: a character is none of the units.
         """
         labels: list[int] = []
         for word in text.split():
@@ -123,7 +123,7 @@ class CharacterUnits:
                 labels.append(self._indices[SPACE])
             for character in word:
                 if character not in self._indices or character == SPACE:
-                    raise UnknownSymbol(character, text)
+                    raise UnknownSymbolError(character, text)
                 labels.append(self._indices[character])
         return labels
 
@@ -180,13 +180,13 @@ class PhoneUnits:
         """Labels of a text's phones.
 
         Raises:
-            UnknownSymbol: a word is not in the dictionary.
+            UnknownSymbolError: a word is not in the dictionary.
         """
         indices = {symbol: index for index, symbol in enumerate(self.symbols)}
         labels: list[int] = []
         for word in text.split():
             if word not in self.pronunciations:
-                raise UnknownSymbol(word, text)
+                raise UnknownSymbolError(word, text)
             labels.extend(indices[phone] for phone in self.pronunciations[word])
         return labels
 
@@ -194,7 +194,7 @@ class PhoneUnits:
         """Labels of a text's phones, or none where a word is not in the dictionary."""
         try:
             return self.encode(text)
-        except UnknownSymbol:
+        except UnknownSymbolError:
             return []
 
 

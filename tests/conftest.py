@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
-    """A function from a corpus's name to its folder; it skips the test where the folder is missing."""
+    """A function from a corpus's name to its folder; skips the test where that is missing."""
 
     def folder(name: str) -> Path:
         root = Path(os.environ.get("ASR_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -80,7 +80,7 @@ LETTERS = {"a": 400.0, "b": 900.0, "c": 1600.0, "d": 2600.0}
 
 
 def tones(text: str, seed: int) -> np.ndarray:
-    """A language that is learnt in seconds: each letter a tone of 0.12 s, words apart by silence."""
+    """A language learnt in seconds: each letter a tone of 0.12 s, words apart by silence."""
     generator = np.random.default_rng(seed)
     time = np.arange(int(0.12 * 16_000)) / 16_000
     pieces = [np.zeros(800)]
@@ -96,7 +96,7 @@ def tones(text: str, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def tone_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest of 64 recordings of tones by four 'speakers', for training, validation and test."""
+    """A manifest of 64 recordings of tones by four 'speakers', in three splits."""
     folder = tmp_path_factory.mktemp("tones")
     generator = np.random.default_rng(1)
     lines = []

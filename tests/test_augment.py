@@ -23,7 +23,8 @@ KEYS = utterance_keys([f"utterance-{number}" for number in range(2000)])
 def test_draws_are_uniform_and_independent_of_each_other() -> None:
     numbers = draw(1, 1, KEYS, "x", 4)
     assert numbers.shape == (2000, 4)
-    assert 0 <= numbers.min() and numbers.max() < 1
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
     counts, _ = np.histogram(numbers, bins=10, range=(0, 1))
     assert np.abs(counts - 800).max() < 5 * np.sqrt(800)
     assert np.abs(np.corrcoef(numbers.T) - np.eye(4)).max() < 0.1
@@ -39,7 +40,9 @@ def test_draws_depend_on_seed_epoch_purpose_and_utterance_alone() -> None:
 
 def test_keys_are_the_same_on_every_machine() -> None:
     # printf an4 | b2sum -l 64
-    assert utterance_keys(["an4"]).tolist() == [int.from_bytes(bytes.fromhex("83eeb297443eced7"), "little")]
+    assert utterance_keys(["an4"]).tolist() == [
+        int.from_bytes(bytes.fromhex("83eeb297443eced7"), "little")
+    ]
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.0, 1.1, 0.95])

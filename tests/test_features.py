@@ -60,9 +60,7 @@ def test_padding_changes_no_feature(normalisation: str) -> None:
 def test_statistics_are_those_of_all_frames_together() -> None:
     waveforms = noise(5000, 20_000)
     features = LogMel()
-    frames = torch.cat(
-        [features.log_mel(w[None], torch.tensor([len(w)]))[0][0] for w in waveforms]
-    )
+    frames = torch.cat([features.log_mel(w[None], torch.tensor([len(w)]))[0][0] for w in waveforms])
     features.fit(waveforms)
     torch.testing.assert_close(features.mean, frames.mean(0))
     torch.testing.assert_close(features.deviation, frames.std(0, correction=0))

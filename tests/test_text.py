@@ -12,7 +12,7 @@ from asr.errors import UserError
 from asr.text import (
     CharacterUnits,
     PhoneUnits,
-    UnknownSymbol,
+    UnknownSymbolError,
     normalise,
     units_from_dict,
     units_to_dict,
@@ -75,13 +75,13 @@ def test_only_words_seen_often_enough_become_units() -> None:
 
 
 def test_an_unknown_character_is_named() -> None:
-    with pytest.raises(UnknownSymbol, match="'z' in 'az'") as caught:
+    with pytest.raises(UnknownSymbolError, match="'z' in 'az'") as caught:
         CharacterUnits(("<blank>", "|", "a")).encode("az")
     assert caught.value.symbol == "z"
 
 
 def test_a_bar_in_a_text_is_not_taken_for_a_space() -> None:
-    with pytest.raises(UnknownSymbol):
+    with pytest.raises(UnknownSymbolError):
         CharacterUnits.from_texts(["a"]).encode("a|a")
 
 
@@ -112,7 +112,7 @@ def test_a_dictionary_gives_first_pronunciations(tmp_path: Path) -> None:
     assert phones.symbols == ("<blank>", "AH", "D", "N", "OW", "T")
     assert phones.encode("a don't") == [1, 2, 4, 3, 5]
     assert phones.encode_known("a dog") == []
-    with pytest.raises(UnknownSymbol):
+    with pytest.raises(UnknownSymbolError):
         phones.encode("dog")
 
 

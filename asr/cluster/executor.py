@@ -6,9 +6,12 @@ What travels to it are paths and small records, never audio.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -104,7 +107,8 @@ class RayExecutor:
         for attempts_left in (1, 0):
             try:
                 # "local" keeps RAY_ADDRESS or a cluster that happens to run here from being joined.
-                ray.init(address=self._address or "local", **options)
+                with _own_answer_to_sigterm():
+                    ray.init(address=self._address or "local", **options)
                 break
             except Exception as error:  # a node too busy to start raises just that
                 ray.shutdown()
@@ -131,7 +135,11 @@ class RayExecutor:
     def map(
         self, worker: Callable[[Item], Result], items: Sequence[Item]
     ) -> Iterator[tuple[Item, Result]]:
-        """Items with their results, as they end."""
+        """Items with their results, as they end.
+
+        What runs when the caller stops is ended by leaving the executor: `ray.cancel` of a task
+        that ends at the same moment brings Ray 2.60 down.
+        """
         ray = _import_ray()
         task = ray.remote(num_cpus=1)(worker)
         waiting = iter(items)
@@ -153,9 +161,6 @@ class RayExecutor:
         except ray.exceptions.RayError as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"A worker ended without a result: {reason} Try again.") from error
-        finally:
-            for reference in running:
-                ray.cancel(reference, force=True)
 
 
 def choose_executor(name: str, workers: int | None, address: str | None) -> Executor:
@@ -186,6 +191,23 @@ def _check_address(address: str) -> None:
         raise UserError(
             f"No Ray cluster answers at {address}: {error}. Check cluster.address, or leave it out."
         ) from None
+
+
+@contextlib.contextmanager
+def _own_answer_to_sigterm() -> Iterator[None]:
+    """Keeps what this process does when it is asked to stop: `ray.init` puts its own in its place."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    own = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as stop:  # how Ray's handler ends a start that is under way
+        if stop.code == signal.SIGTERM and callable(own):
+            own(signal.SIGTERM, None)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, own)
 
 
 def _import_ray() -> Any:

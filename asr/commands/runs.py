@@ -35,7 +35,7 @@ def run_folder(config: Config, name: str | None = None) -> Path:
 
 
 def identity(settings: dict[str, Any], corpus: str) -> dict[str, Any]:
-    """What a run is identified by, as dotted keys: recipe, corpus fingerprint, settings that train."""
+    """What a run is identified by, as dotted keys: recipe, corpus, and the settings that train."""
     keys: dict[str, Any] = {"recipe.name": settings["recipe"]["name"], "corpus": corpus}
     for section in IDENTITY:
         keys |= _flat(section, settings[section])

@@ -9,7 +9,6 @@ import platform
 import shlex
 import subprocess
 import sys
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from asr.features import LogMel
     from asr.models.ctc import CtcModel
     from asr.text import CharacterUnits, PhoneUnits
+    from asr.training.module import CtcTraining, InnerCtc
     from asr.training.preflight import Excluded
 
 # Audio that the features' statistics are taken from, at most.
@@ -123,14 +123,14 @@ class _Run:
         self,
     ) -> tuple[CharacterUnits, PhoneUnits | None, TrainingBatches, list[Excluded]]:
         """Units, phones where the inner CTC emits them, batches, and what is left out."""
+        import numpy as np
+
         from asr.augment import Speed, utterance_keys
         from asr.data.dataset import TrainingBatches
         from asr.data.sampler import BatchPlan
         from asr.models.frontend import TIME_STRIDES
-        from asr.text import CharacterUnits, PhoneUnits, UnknownSymbol
+        from asr.text import CharacterUnits, PhoneUnits, UnknownSymbolError
         from asr.training import preflight
-
-        import numpy as np
 
         config = self.config
         splits = [self._split(name) for name in config.data.train_splits]
@@ -154,10 +154,10 @@ class _Run:
         rows: list[tuple[Split, int]] = []
         excluded: list[preflight.Excluded] = []
 
-        def labels(text: str) -> list[int] | UnknownSymbol:
+        def labels(text: str) -> list[int] | UnknownSymbolError:
             try:
                 return units.encode(text)
-            except UnknownSymbol as error:
+            except UnknownSymbolError as error:
                 return error
 
         for split in splits:
@@ -219,41 +219,21 @@ class _Run:
             raise UserError(f"model: {error}.") from None
         return CtcModel(encoder, len(units.symbols))
 
-    def _fit(
+    def _module(
         self, units: CharacterUnits, phones: PhoneUnits | None, batches: TrainingBatches
-    ) -> int:
-        import lightning.pytorch as pl
+    ) -> tuple[CtcTraining, Bundle]:
+        """What is trained, and the bundle around its averaged weights."""
         import torch
-        from lightning.pytorch.loggers import TensorBoardLogger
 
         from asr.augment import Augmentation, SpecAugment, Warp
         from asr.bundle import Bundle
-        from asr.training.checkpoint import (
-            EpochCheckpoint,
-            StopOnSignal,
-            Stopped,
-            newest_readable,
-        )
-        from asr.training.datamodule import CorpusBatches
-        from asr.training.module import CtcTraining, InnerCtc
+        from asr.training.module import CtcTraining
         from asr.training.optim import OptimiserSettings
-        from asr.training.progress import RunProgress
-        from asr.training.record import Record
 
         config = self.config
         torch.manual_seed(config.seed)
         features = self._features(batches)
         network = self._network(units)
-        inner = None
-        if config.inner_ctc.weight > 0:
-            layers = int(config.model["layers"])
-            if config.inner_ctc.layer > layers:
-                raise UserError(
-                    f"inner_ctc.layer={config.inner_ctc.layer}: the model has {layers} layers."
-                )
-            size = len(phones.symbols if phones else units.symbols)
-            inner = InnerCtc(config.inner_ctc.layer, config.inner_ctc.weight, size, bool(phones))
-        optim = {key: value for key, value in asdict(config.optim).items() if key != "name"}
         bundle = Bundle(
             network=network,
             model=dict(config.model),
@@ -263,6 +243,7 @@ class _Run:
             decoder=dict(config.decoder),
             trained={},
         )
+        optim = {key: value for key, value in asdict(config.optim).items() if key != "name"}
         module = CtcTraining(
             network=network,
             features=features,
@@ -271,66 +252,71 @@ class _Run:
                 Warp(**asdict(config.augment.warp)),
                 SpecAugment(**asdict(config.augment.spec)),
             ),
-            inner=inner,
+            inner=self._inner_ctc(phones or units, own_labels=phones is not None),
             optimiser=OptimiserSettings(**optim),
             decode=bundle.search.decode,
             seed=config.seed,
             max_epochs=self.max_epochs,
         )
         bundle.network = module.averaged
+        return module, bundle
+
+    def _inner_ctc(self, units: CharacterUnits | PhoneUnits, own_labels: bool) -> InnerCtc | None:
+        from asr.training.module import InnerCtc
+
+        inner, layers = self.config.inner_ctc, int(self.config.model["layers"])
+        if inner.weight == 0:
+            return None
+        if inner.layer > layers:
+            raise UserError(f"inner_ctc.layer={inner.layer}: the model has {layers} layers.")
+        return InnerCtc(inner.layer, inner.weight, len(units.symbols), own_labels)
+
+    def _fit(
+        self, units: CharacterUnits, phones: PhoneUnits | None, batches: TrainingBatches
+    ) -> int:
+        from asr.training.checkpoint import StoppedError
+        from asr.training.fit import FitSettings, fit
+
+        module, bundle = self._module(units, phones, batches)
 
         def save_model(epoch: int, wer: float | None) -> None:
             bundle.trained = self._provenance(epoch, wer)
             bundle.save(self.folder / "model")
 
-        validating = "validation" not in config.data.train_splits
-        validation = self._split("validation") if validating else None
-        patience = config.trainer.patience if validating else 0
-        keeper = EpochCheckpoint(self.folder / "checkpoints", save_model, validating, patience)
-        warnings.filterwarnings("ignore", module="lightning")
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        trainer = pl.Trainer(
+        validating = "validation" not in self.config.data.train_splits
+        trainer = self.config.trainer
+        settings = FitSettings(
             max_epochs=self.max_epochs,
-            accelerator=config.trainer.accelerator,
-            devices=config.trainer.devices,
-            precision=config.trainer.precision,  # type: ignore[arg-type]
-            callbacks=[Record(self.folder), RunProgress(self._log_only), keeper, StopOnSignal()],
-            logger=TensorBoardLogger(self.folder / "tensorboard", name="", version=""),
-            check_val_every_n_epoch=config.trainer.validate_every,
-            reload_dataloaders_every_n_epochs=1,
-            num_sanity_val_steps=0,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            default_root_dir=self.folder,
+            patience=trainer.patience if validating else 0,
+            validate_every=trainer.validate_every,
+            devices=trainer.devices,
+            accelerator=trainer.accelerator,
+            precision=trainer.precision,
         )
-        resumed = newest_readable(keeper.folder, self.log.warning)
-        parameters = sum(parameter.numel() for parameter in network.parameters())
-        begins = f"goes on after {resumed.stem}" if resumed else "begins"
-        self.log.info(
-            "train: %s %s: %.1f million parameters, up to %d epochs",
-            *(self.folder, begins, parameters / 1e6, self.max_epochs),
-        )
-        loaders = CorpusBatches(batches, validation, config.data.batch_s, config.data.max_utterances)
         try:
-            trainer.fit(module, loaders, ckpt_path=resumed, weights_only=True)
-        except Stopped as stop:
+            outcome = fit(
+                module,
+                batches,
+                self._split("validation") if validating else None,
+                self.folder,
+                settings,
+                save_model,
+                self.log,
+                self._log_epoch,
+            )
+        except StoppedError as stop:
             self.log.info(
-                "train: stopped by %s; the same command goes on after epoch %d",
-                *(stop, trainer.current_epoch),
+                "train: stopped by %s; the same command goes on after the last finished epoch", stop
             )
             return stop.status
-        best_wer = keeper.best_wer if validating else None
-        best_epoch = keeper.best_epoch if validating else trainer.current_epoch
-        finished = Finished(trainer.current_epoch, self.max_epochs, best_epoch, best_wer)
+        finished = Finished(outcome.epochs, self.max_epochs, outcome.best_epoch, outcome.best_wer)
         write_finished(self.folder, finished)
         self.log.info("train: %s is finished (%s)", self.folder, _outcome(finished))
         self.log.info("  model    %s", self.folder / "model")
         self.log.info("  curves   %s", self.folder / "curves.png")
         return 0
 
-    def _log_only(self, line: str) -> None:
+    def _log_epoch(self, line: str) -> None:
         """To the file, and to the screen where no progress bar is on it."""
         handlers = self.log.handlers if not sys.stderr.isatty() else self.log.handlers[1:]
         for handler in handlers:

@@ -9,8 +9,9 @@ import numpy as np
 from asr.augment import Speed, draw, perturbed_samples
 
 SAMPLE_RATE_HZ = 16_000
-# Durations are shuffled by up to this share before sorting, so that an utterance meets others each epoch.
+# Durations are moved by up to this share before sorting: an utterance meets others each epoch.
 JITTER = 0.05
+UNCHANGED = Speed((1.0,))
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class BatchPlan:
     batch_s: float
     max_utterances: int
     seed: int
-    speed: Speed = Speed((1.0,))
+    speed: Speed = UNCHANGED
     short_first: bool = True
 
     def batches(self, epoch: int) -> list[PlannedBatch]:
@@ -64,7 +65,8 @@ class BatchPlan:
     def _cuts(self, lengths: np.ndarray) -> list[int]:
         """Where batches begin in utterances sorted by (about) their length."""
         limit = self.batch_s * SAMPLE_RATE_HZ
-        starts, longest = [], 0
+        starts: list[int] = []
+        longest = 0
         for position, length in enumerate(lengths.tolist()):
             longest = max(longest, length)
             size = position - starts[-1] + 1 if starts else 0

@@ -33,8 +33,8 @@ class FrameNorm(nn.Module):
 class ConvSubsampling(nn.Module):
     """Features [B, T, F] to frames [B, ceil(T / subsampling), output_size].
 
-    Two 3x3 convolutions, both with stride 2 over the mel bins; padded frames are zeroed before each,
-    so that an utterance's last frames see the same zeros whatever it is batched with.
+    Two 3x3 convolutions, both with stride 2 over the mel bins; padded frames are zeroed before
+    each, so that an utterance's last frames see the same zeros whatever it is batched with.
     """
 
     def __init__(self, input_size: int, channels: int, output_size: int, subsampling: int) -> None:
@@ -48,7 +48,7 @@ class ConvSubsampling(nn.Module):
         self.first_norm = FrameNorm(channels)
         self.second = nn.Conv2d(channels, channels, 3, stride=(self.strides[1], 2), padding=1)
         self.second_norm = FrameNorm(channels)
-        bins = -(-(-(-input_size // 2)) // 2)
+        bins = (input_size + 3) // 4  # halved twice, rounded up
         self.project = nn.Linear(channels * bins, output_size)
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class LstmLayer(nn.Module):
         self.output_size = hidden * (2 if bidirectional else 1)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """[B, T, input_size], [B] -> [B, T, output_size]; what lies beyond the lengths is undefined."""
+        """[B, T, input_size], [B] -> [B, T, output_size]; undefined beyond the lengths."""
         ahead, _ = self.forwards(frames)
         if self.backwards is None:
             return ahead

@@ -19,7 +19,7 @@ KEPT = 2
 _NAME = re.compile(r"epoch-(\d+)\.ckpt")
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The run was asked to stop by a signal, and did so at the end of a step."""
 
     def __init__(self, signal_number: int) -> None:
@@ -35,7 +35,9 @@ class Stopped(Exception):
 def checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, newest first."""
     numbered = [
-        (int(match[1]), path) for path in folder.glob("*.ckpt") if (match := _NAME.fullmatch(path.name))
+        (int(match[1]), path)
+        for path in folder.glob("*.ckpt")
+        if (match := _NAME.fullmatch(path.name))
     ]
     return [path for _, path in sorted(numbered, reverse=True)]
 
@@ -45,7 +47,7 @@ def newest_readable(folder: Path, warn: Callable[[str], None]) -> Path | None:
     for path in checkpoints(folder):
         try:
             torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever a torn file makes of the reader: the next one serves
+        except Exception as error:  # noqa: BLE001 - whatever a torn file does to the reader
             warn(f"{path} cannot be read ({type(error).__name__}): passed over.")
         else:
             return path
@@ -57,8 +59,8 @@ class EpochCheckpoint(pl.Callback):
 
     Args:
         folder: of the checkpoints.
-        save_model: writes the bundle; called with the epoch and the validation WER (None where there
-            is no validation).
+        save_model: writes the bundle; called with the epoch and the validation WER (None where
+            there is no validation).
         validating: whether there is validation; else the model is written after the last epoch.
         patience: epochs without a better WER before training stops; 0: never.
     """
@@ -111,7 +113,7 @@ class EpochCheckpoint(pl.Callback):
 
 
 class StopOnSignal(pl.Callback):
-    """On Ctrl-C or SIGTERM, end the step and raise `Stopped`. The handler only sets a flag.
+    """On Ctrl-C or SIGTERM, end the step and raise `StoppedError`. The handler only sets a flag.
 
     A second signal of the same kind has its ordinary effect.
     """
@@ -132,9 +134,9 @@ class StopOnSignal(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         """Leave between two steps."""
         if self.received is not None:
-            raise Stopped(self.received)
+            raise StoppedError(self.received)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         """Leave between two batches of validation."""
         if self.received is not None:
-            raise Stopped(self.received)
+            raise StoppedError(self.received)

@@ -110,7 +110,7 @@ class CtcTraining(pl.LightningModule):
         return build_adamw(self, self.optimiser_settings)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Rate and random state are functions of the position, so that a resumed run is the same."""
+        """Rate and random state are functions of the position: a resumed run is the same."""
         batches = self.trainer.num_training_batches
         progress = (self.current_epoch + (batch_idx + 1) / batches) / self.max_epochs
         rate = self.optimiser_settings.learning_rate
@@ -127,9 +127,7 @@ class CtcTraining(pl.LightningModule):
         with torch.no_grad():
             features, lengths = self.features(batch.waveforms, batch.waveform_lengths)
             features = self.augmentation.warp(features, self.seed, batch.epoch, batch.keys)
-            features = self.augmentation.spec(
-                features, lengths, self.seed, batch.epoch, batch.keys
-            )
+            features = self.augmentation.spec(features, lengths, self.seed, batch.epoch, batch.keys)
         return features, lengths
 
     def losses(self, features: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

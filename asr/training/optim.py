@@ -27,7 +27,8 @@ class OptimiserSettings:
 
 def build_adamw(module: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019); gains and biases do not decay."""
-    decaying, others = [], []
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for parameter in module.parameters():
         if parameter.requires_grad:
             (decaying if parameter.dim() > 1 else others).append(parameter)
@@ -57,7 +58,7 @@ def update_average(
 ) -> None:
     """Move an exponential moving average towards the current weights, faster in the first steps.
 
-    `step` counts from 1. The decay is min(decay, step / (10 + step)), so that the start is forgotten.
+    `step` counts from 1. The decay is min(decay, step / (10 + step)): the start is forgotten.
     """
     bounded = min(decay, step / (10 + step))
     torch._foreach_lerp_(list(average), list(current), 1 - bounded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from asr.augment import Speed, perturbed_samples
 from asr.corpus import Split
 from asr.files import write_atomically
-from asr.text import UnknownSymbol
+from asr.text import UnknownSymbolError
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Excluded:
 
 def frames_needed(labels: Sequence[int]) -> int:
     """Frames that CTC needs to align labels: one each, and a blank between two that are equal."""
-    return len(labels) + sum(first == second for first, second in zip(labels, labels[1:], strict=False))
+    return len(labels) + sum(first == second for first, second in itertools.pairwise(labels))
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class FrameCount:
 
 def check(
     split: Split,
-    labels: Sequence[Sequence[int] | UnknownSymbol],
+    labels: Sequence[Sequence[int] | UnknownSymbolError],
     frame_count: FrameCount,
     speed: Speed,
     max_duration_s: float,
@@ -66,7 +67,7 @@ def check(
     for row, encoded in enumerate(labels):
         name = split.ids[row]
         duration_s = float(split.durations_s[row])
-        if isinstance(encoded, UnknownSymbol):
+        if isinstance(encoded, UnknownSymbolError):
             excluded.append(Excluded(name, "unknown-symbol", str(encoded)))
         elif not encoded:
             excluded.append(Excluded(name, "empty-text", "nothing is left of its transcript"))

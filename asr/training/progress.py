@@ -45,7 +45,7 @@ class RunProgress(pl.Callback):
         )
         self.progress.start()
 
-    def _fields(self, trainer: pl.Trainer, loss: float | None = None) -> dict[str, str]:
+    def _fields(self, trainer: pl.Trainer, loss: float | None = None) -> dict[str, Any]:
         return {
             "epoch": f"{min(trainer.current_epoch + 1, self.total)}/{self.total}",
             "loss": "–" if loss is None else f"{loss:.3f}",

@@ -14,7 +14,6 @@ import lightning.pytorch as pl
 from asr.files import write_atomically
 from asr.training.module import CtcTraining
 
-
 # Drawing takes a moment, which short epochs should not pay every time.
 REDRAWN_S = 30.0
 
@@ -42,10 +41,9 @@ def read_records(path: Path) -> list[EpochRecord]:
     with path.open(newline="") as stream:
         return [
             EpochRecord(
-                **{
-                    field.name: (int if field.type == "int" else float)(row[field.name])
-                    for field in fields(EpochRecord)
-                }
+                int(row.pop("epoch")),
+                int(row.pop("steps")),
+                **{name: float(value) for name, value in row.items()},
             )
             for row in csv.DictReader(stream)
         ]
@@ -78,9 +76,7 @@ def draw_curves(path: Path, records: list[EpochRecord]) -> None:
         ("learning rate", [record.learning_rate for record in records], False),
         ("gradient norm, mean of the epoch", [record.grad_norm for record in records], True),
     ]
-    for axes, (title, values, logarithmic) in zip(
-        figure.subplots(2, 2).flat, panels, strict=True
-    ):
+    for axes, (title, values, logarithmic) in zip(figure.subplots(2, 2).flat, panels, strict=True):
         axes.plot(epochs, values, marker="." if len(epochs) < 30 else "", color="#2a6f97")
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch")
@@ -94,7 +90,7 @@ def draw_curves(path: Path, records: list[EpochRecord]) -> None:
 
 
 class Record(pl.Callback):
-    """Keeps metrics.csv and curves.png of a run folder, and logs the same to the trainer's loggers."""
+    """Keeps metrics.csv and curves.png of a run, and tells the trainer's loggers the same."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -67,7 +67,7 @@ def test_identity_holds_recipe_corpus_and_flat_keys() -> None:
     settings = {
         "recipe": {"name": "r", "root": "/x"},
         "trainer": {"max_epochs": 3},
-        **dict.fromkeys(("units", "features", "augment", "inner_ctc", "optim", "data"), {}),
+        **{key: {} for key in ("units", "features", "augment", "inner_ctc", "optim", "data")},
         "seed": 1,
         "model": {"name": "lstm", "layers": 2},
     }

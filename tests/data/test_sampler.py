@@ -48,7 +48,9 @@ def test_an_utterance_longer_than_a_batch_stands_alone() -> None:
 def test_batches_hold_utterances_of_similar_length() -> None:
     made = plan()
     lengths = [(made.samples[b.indices] / b.factors) for b in made.batches(4)]
-    waste = 1 - sum(part.sum() for part in lengths) / sum(part.max() * len(part) for part in lengths)
+    waste = 1 - sum(part.sum() for part in lengths) / sum(
+        part.max() * len(part) for part in lengths
+    )
     assert waste < 0.06
 
 

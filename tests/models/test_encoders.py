@@ -31,9 +31,7 @@ def test_padding_and_neighbours_change_no_result(name: str, subsampling: int) ->
             assert int(sizes[row]) == -(-length // subsampling)
             if length:
                 alone, size = model(features[row : row + 1, :length], lengths[row : row + 1])
-                torch.testing.assert_close(
-                    together[row, : int(size)], alone[0], atol=1e-4, rtol=0
-                )
+                torch.testing.assert_close(together[row, : int(size)], alone[0], atol=1e-4, rtol=0)
     torch.testing.assert_close(together.exp().sum(-1), torch.ones(together.shape[:2]))
 
 
@@ -46,7 +44,8 @@ def test_gradients_reach_every_weight_and_no_padding(name: str) -> None:
     inside = (torch.arange(emissions.shape[1]) < sizes[:, None])[:, :, None]
     (emissions * inside * torch.randn(11)).sum().backward()
     for weight, parameter in model.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, weight
+        assert parameter.grad is not None, weight
+        assert parameter.grad.abs().sum() > 0, weight
     assert features.grad is not None
     for row, length in enumerate(lengths):
         assert not features.grad[row, length:].any()

@@ -63,7 +63,8 @@ def test_a_run_goes_from_corpus_to_word_error_rate(folder: Path) -> None:
         assert (folder / "runs/custom/base" / name).is_file()
     assert any((folder / "runs/custom/base/tensorboard").iterdir())
     log = (folder / "runs/custom/base/log.txt").read_text()
-    assert "command: " in log and "torch: " in log
+    assert "command: " in log
+    assert "torch: " in log
 
 
 def test_the_record_has_a_line_an_epoch(folder: Path) -> None:

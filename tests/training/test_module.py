@@ -56,4 +56,5 @@ def test_no_labels_at_all_give_no_loss_and_no_gradient() -> None:
     loss = ctc_loss(logits.log_softmax(-1), torch.tensor([4, 4]), empty, torch.tensor([0, 0]))
     loss.backward()
     assert float(loss.detach()) == 0
-    assert logits.grad is not None and not logits.grad.any()
+    assert logits.grad is not None
+    assert not logits.grad.any()

@@ -13,7 +13,9 @@ from asr.training.optim import OptimiserSettings, build_adamw, one_cycle, update
     ("progress", "share"),
     [(0.0, 0.0), (0.05, 0.5), (0.1, 1.0), (0.55, 0.5), (1.0, 0.0), (1.5, 0.0)],
 )
-def test_one_cycle_rises_in_a_line_and_falls_in_half_a_cosine(progress: float, share: float) -> None:
+def test_one_cycle_rises_in_a_line_and_falls_in_half_a_cosine(
+    progress: float, share: float
+) -> None:
     assert one_cycle(progress, warmup=0.1) == pytest.approx(share, abs=1e-12)
 
 

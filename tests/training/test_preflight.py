@@ -12,7 +12,7 @@ import torch
 from asr.augment import Speed
 from asr.features import LogMel
 from asr.models.frontend import TIME_STRIDES, ConvSubsampling
-from asr.text import UnknownSymbol
+from asr.text import UnknownSymbolError
 from asr.training.preflight import FrameCount, check, frames_needed, summary, write_excluded
 
 
@@ -50,7 +50,7 @@ def test_frames_are_counted_as_the_network_makes_them(subsampling: int) -> None:
 
 def test_what_ctc_cannot_align_at_the_fastest_speed_is_left_out() -> None:
     # 0.5 s give 48 frames, 12 after subsampling; played at 1.1 they are 43 and 11.
-    labels: list[list[int] | UnknownSymbol] = [list(range(1, 13))] * 2
+    labels: list[list[int] | UnknownSymbolError] = [list(range(1, 13))] * 2
     rows, _ = check(Made(0.5, 1.0), labels, COUNT, Speed((1.0,)), 40)  # type: ignore[arg-type]
     assert rows == [0, 1]
     rows, excluded = check(Made(0.5, 1.0), labels, COUNT, Speed((0.9, 1.1)), 40)  # type: ignore[arg-type]
@@ -60,7 +60,7 @@ def test_what_ctc_cannot_align_at_the_fastest_speed_is_left_out() -> None:
 
 
 def test_each_reason_is_named_and_counted(tmp_path: Path) -> None:
-    labels = [[1], [], UnknownSymbol("z", "zoo"), [1]]
+    labels = [[1], [], UnknownSymbolError("z", "zoo"), [1]]
     rows, excluded = check(Made(1, 1, 1, 50), labels, COUNT, Speed((1.0,)), 40)  # type: ignore[arg-type]
     assert rows == [0]
     assert [item.reason for item in excluded] == ["empty-text", "unknown-symbol", "too-long"]
