@@ -195,7 +195,7 @@ def _check_address(address: str) -> None:
 
 @contextlib.contextmanager
 def _own_answer_to_sigterm() -> Iterator[None]:
-    """Keeps what this process does when it is asked to stop: `ray.init` puts its own in its place."""
+    """Keeps what this process does when asked to stop: `ray.init` puts its own in its place."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -139,27 +139,32 @@ def test_two_processes_on_ray_make_the_same_corpus_as_one(tmp_path: Path) -> Non
     assert one.fingerprint == two.fingerprint
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("stop", "workers"),
+    [(signal.SIGKILL, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2), (signal.SIGINT, 2)],
+)
 def test_a_stopped_preparation_leaves_nothing_that_looks_whole(
-    tmp_path: Path, stop: signal.Signals
+    tmp_path: Path, stop: signal.Signals, workers: int
 ) -> None:
     manifest = make_manifest(tmp_path / "audio", count=100, seconds=8.0)
     folder = tmp_path / "corpora" / "custom"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     process = subprocess.Popen(
-        command(manifest, folder),
+        command(manifest, folder, f"cluster.workers={workers}"),
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not list(folder.parent.glob(".custom.*/*-part-*.arrow")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.002)
     process.send_signal(stop)
-    process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60)
+    assert b"Traceback" not in said
+    assert b"***" not in said  # as Ray answers signals
     expected = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
     assert process.returncode == expected[stop]
     assert not folder.exists()

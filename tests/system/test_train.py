@@ -118,52 +118,57 @@ def record(folder: Path, name: str) -> list[tuple[str, ...]]:
         return [tuple(line[:7]) for line in csv.reader(stream)]
 
 
-def start_and_stop(folder: Path, words: list[str], name: str, number: int) -> int:
-    """Start training, send a signal once its first checkpoint is there; the exit status."""
+LONG = [*SMALL, "trainer.max_epochs=12", "augment=standard"]
+
+
+@pytest.fixture(scope="module")
+def quiet(folder: Path) -> Path:
+    """The same folder, with the run `quiet` trained without any interruption."""
+    asr(folder, "train", *LONG, "name=quiet")
+    return folder
+
+
+def start_and_stop(folder: Path, words: list[str], checkpoint: Path, number: int) -> int:
+    """Start training, send a signal once a checkpoint is there; the exit status."""
     process = subprocess.Popen(
         command("train", *words), cwd=folder, stderr=subprocess.PIPE, text=True
     )
-    first = folder / f"runs/custom/{name}/checkpoints/epoch-00001.ckpt"
     deadline = time.monotonic() + 120
-    while not first.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, number)
     process.communicate(timeout=60)
     return process.returncode
 
 
-def test_killed_runs_go_on_to_the_very_same_weights(folder: Path) -> None:
-    words = [*SMALL, "trainer.max_epochs=12", "augment=standard"]
-    asr(folder, "train", *words, "name=quiet")
-    for name, number, status in (
-        ("killed", signal.SIGKILL, -signal.SIGKILL),
-        ("interrupted", signal.SIGINT, 130),
-        ("terminated", signal.SIGTERM, 143),
-    ):
-        named = [*words, f"name={name}"]
-        assert start_and_stop(folder, named, name, number) == status
-        assert not (folder / f"runs/custom/{name}/finished.json").exists()
-        resumed = asr(folder, "train", *named)
-        assert "goes on after epoch-" in resumed.stderr
-        assert record(folder, name) == record(folder, "quiet")
-        assert weights(folder, name) == weights(folder, "quiet")
+def test_a_run_stopped_in_three_ways_ends_with_the_very_same_weights(quiet: Path) -> None:
+    words = [*LONG, "name=stopped"]
+    checkpoints = quiet / "runs/custom/stopped/checkpoints"
+    stops = [(1, signal.SIGINT, 130), (4, signal.SIGTERM, 143), (7, signal.SIGKILL, -9)]
+    for epoch, number, status in stops:
+        checkpoint = checkpoints / f"epoch-{epoch:05d}.ckpt"
+        assert start_and_stop(quiet, words, checkpoint, number) == status
+        assert not (quiet / "runs/custom/stopped/finished.json").exists()
+    resumed = asr(quiet, "train", *words)
+    assert "goes on after epoch-" in resumed.stderr
+    assert record(quiet, "stopped") == record(quiet, "quiet")
+    assert weights(quiet, "stopped") == weights(quiet, "quiet")
 
 
-def test_another_seed_gives_other_weights(folder: Path) -> None:
-    for seed in (1, 2):
-        words = (f"seed={seed}", f"name=seed{seed}", "trainer.max_epochs=1")
-        asr(folder, "train", *SMALL, *words)
-    assert weights(folder, "seed1") != weights(folder, "seed2")
+def test_another_seed_gives_other_weights(quiet: Path) -> None:
+    asr(quiet, "train", *LONG, "seed=2", "name=seed2")
+    assert weights(quiet, "seed2") != weights(quiet, "quiet")
 
 
-def test_a_torn_checkpoint_is_passed_over_with_a_warning(folder: Path) -> None:
-    words = [*SMALL, "name=torn"]
-    asr(folder, "train", *words, "trainer.max_epochs=2")
-    newest = folder / "runs/custom/torn/checkpoints/epoch-00002.ckpt"
-    newest.write_bytes(newest.read_bytes()[:1000])
-    done = asr(folder, "train", *words, "trainer.max_epochs=3")
-    assert "epoch-00002.ckpt cannot be read" in done.stderr
-    assert "goes on after epoch-00001" in done.stderr
+def test_a_torn_checkpoint_is_passed_over_and_more_epochs_may_follow(quiet: Path) -> None:
+    newest = quiet / "runs/custom/quiet/checkpoints/epoch-00012.ckpt"
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[:1000])
+    done = asr(quiet, "train", *LONG, "name=quiet", "trainer.max_epochs=13")
+    assert "epoch-00012.ckpt cannot be read" in done.stderr
+    assert "goes on after epoch-00011" in done.stderr
+    finished = json.loads((quiet / "runs/custom/quiet/finished.json").read_text())
+    assert finished["epochs"] == 13
 
 
 def test_training_without_a_corpus_says_what_to_do(tmp_path: Path) -> None:
