@@ -66,11 +66,11 @@ def epochs_of(config: Config) -> int:
     base = read_finished(run_folder(config, "base"))
     if base is None:
         raise UserError(
-            f"data=all trains for as many epochs as the run base needed, and "
+            f"data=all trains for as many epochs as the run base did, and "
             f"{run_folder(config, 'base')} is not finished: train it first "
             f"(asr train recipe={config.recipe.name})."
         )
-    return base.best_epoch
+    return base.epochs
 
 
 def _outcome(finished: Finished) -> str:

@@ -81,7 +81,7 @@ def draw_curves(path: Path, records: list[EpochRecord]) -> None:
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
-        if logarithmic:
+        if logarithmic and any(value > 0 for value in values):
             axes.set_yscale("log")
         elif values and max(values) == max(values):
             axes.set_ylim(bottom=0)

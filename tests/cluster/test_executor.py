@@ -44,6 +44,13 @@ if __name__ == "__main__":
 """
 
 
+def skip_if_too_busy(said: str) -> None:
+    """Ray gives its processes thirty seconds to start, which a machine under heavy load exceeds."""
+    load = os.getloadavg()[0]
+    if "Ray could not be started" in said and load > 2 * (os.cpu_count() or 1):
+        pytest.skip(f"Ray does not start on a machine this busy (load {load:.0f})")
+
+
 def square(item: int) -> int:
     if item == 13:
         raise UserError("thirteen")
@@ -73,6 +80,7 @@ def test_ray_gives_every_result_from_as_many_processes_as_asked_and_says_nothing
         text=True,
         timeout=280,
     )
+    skip_if_too_busy(done.stderr)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

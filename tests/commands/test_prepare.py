@@ -118,6 +118,13 @@ def command(manifest: Path, folder: Path, *settings: str) -> list[str]:
     ]
 
 
+def skip_if_too_busy(said: str) -> None:
+    """Ray gives its processes thirty seconds to start, which a machine under heavy load exceeds."""
+    load = os.getloadavg()[0]
+    if "Ray could not be started" in said and load > 2 * (os.cpu_count() or 1):
+        pytest.skip(f"Ray does not start on a machine this busy (load {load:.0f})")
+
+
 def test_two_processes_on_ray_make_the_same_corpus_as_one(tmp_path: Path) -> None:
     manifest = make_manifest(tmp_path / "audio", count=160)
     done = [
@@ -131,6 +138,7 @@ def test_two_processes_on_ray_make_the_same_corpus_as_one(tmp_path: Path) -> Non
         )
         for name in ("1", "2")
     ]
+    skip_if_too_busy(done[1].stderr)
     assert [(run.returncode, run.stderr) for run in done] == [(0, ""), (0, "")]
     for path in (tmp_path / "1").iterdir():
         if path.name != "corpus.json":  # names the command
@@ -158,13 +166,16 @@ def test_a_stopped_preparation_leaves_nothing_that_looks_whole(
     )
     deadline = time.monotonic() + 120
     while not list(folder.parent.glob(".custom.*/*-part-*.arrow")):
-        assert process.poll() is None, process.communicate()
+        if process.poll() is not None:
+            said = process.communicate()[1].decode()
+            skip_if_too_busy(said)
+            pytest.fail(said)
         assert time.monotonic() < deadline
         time.sleep(0.002)
     process.send_signal(stop)
-    _, said = process.communicate(timeout=60)
-    assert b"Traceback" not in said
-    assert b"***" not in said  # as Ray answers signals
+    said = process.communicate(timeout=60)[1].decode()
+    assert "Traceback" not in said
+    assert "***" not in said  # as Ray answers signals
     expected = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
     assert process.returncode == expected[stop]
     assert not folder.exists()

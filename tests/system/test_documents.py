@@ -7,6 +7,7 @@ publishers' layouts, recordings, manifests. What trains is made small by further
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -150,11 +151,15 @@ def as_run(words: list[str]) -> list[str]:
     """The words as they are run: all that is written, and settings that make training small."""
     words = [word.removeprefix(".venv/bin/") for word in words if not re.match(r"[A-Z_]+=", word)]
     words = [word.replace("/data/speech", "speech") for word in words]
+    if words == ["asr", "doctor"]:  # tries every library and precision: test_doctor.py
+        return [*words, "--help"]
     if words[:1] != ["asr"] or words[1] not in ("prepare", "train", "evaluate", "run"):
         return words
     if words[1] in ("train", "run"):
         words += [*SMALL, *([] if "model=gru" in words else ["model.channels=4"])]
     if words[1] in ("prepare", "run"):
+        if "cluster=ray" in words:  # starting Ray takes long: tests/cluster/test_executor.py
+            words += ["cluster.name=local", "cluster.workers=1"]
         if "recipe=synth" in words:
             words.append("recipe.options.sentences=30")
         if "recipe=an4" in words and not any(word.startswith("recipe.root=") for word in words):
@@ -247,6 +252,7 @@ def run(folder: Path) -> Iterator[Run]:
     process = subprocess.Popen(
         [sys.executable, "-c", FORKING, site, REPOSITORY],
         cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -270,11 +276,9 @@ def run(folder: Path) -> Iterator[Run]:
 @pytest.mark.parametrize("command", documented(), ids=str)
 def test_a_documented_command_works(command: Command, folder: Path, run: Run) -> None:
     match command.words:
-        case ("asr", name, *_):
+        case ("asr", *_):
             status, output = run(*command.words)
-            assert "Traceback" not in output
-            # Something may well be missing where the tests run; the command says what.
-            assert status in ((0, 1) if name == "doctor" else (0,)), output
+            assert status == 0, output
         case ("make", target):
             known = subprocess.run(
                 ["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True, check=False
@@ -291,7 +295,7 @@ def test_a_documented_command_works(command: Command, folder: Path, run: Run) ->
             assert all(word in output for word in words if word.startswith("--"))
         case ("pip", "install", extra) if extra.startswith("asr["):
             project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
-            assert re.search(rf"^{extra[4:-1]} = \\[", project, re.MULTILINE)
+            assert re.search(rf"^{extra[4:-1]} = \[", project, re.MULTILINE)
         case ("pip", "install", path):
             alone = ["--no-build-isolation", "--no-deps", "--no-index", "-q", "--target", "site"]
             subprocess.run(
