@@ -78,25 +78,32 @@ class EpochCheckpoint(pl.Callback):
         self.patience = patience
         self.best_wer = float("inf")
         self.best_epoch = 0
-        self.stop = False
+        self.better_epoch = 0  # the last one that was better than all before it
 
     def state_dict(self) -> dict[str, Any]:
-        """Best so far and whether patience has ended."""
-        return {"best_wer": self.best_wer, "best_epoch": self.best_epoch}
+        """The best so far, and since when there was none better."""
+        return {
+            "best_wer": self.best_wer,
+            "best_epoch": self.best_epoch,
+            "better_epoch": self.better_epoch,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
         self.best_wer = state_dict["best_wer"]
         self.best_epoch = state_dict["best_epoch"]
+        self.better_epoch = state_dict["better_epoch"]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the model where it is the best yet; stop where it has not been for long."""
         assert isinstance(pl_module, CtcTraining)
         epoch, wer = trainer.current_epoch + 1, pl_module.scores.wer
         if wer < self.best_wer:
+            self.better_epoch = epoch
+        if wer <= self.best_wer:  # of equals the later, whose learning rate was lower
             self.best_wer, self.best_epoch = wer, epoch
             self.save_model(epoch, wer)
-        elif self.patience and epoch - self.best_epoch >= self.patience:
+        if self.patience and epoch - self.better_epoch >= self.patience:
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

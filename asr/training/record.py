@@ -14,8 +14,8 @@ import lightning.pytorch as pl
 from asr.files import write_atomically
 from asr.training.module import CtcTraining
 
-# Drawing takes a moment, which short epochs should not pay every time.
-REDRAWN_S = 30.0
+# Drawing takes half a second, which short epochs should not pay every time.
+REDRAWN_S = 120.0
 
 
 @dataclass(frozen=True)

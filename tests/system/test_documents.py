@@ -175,7 +175,7 @@ def stage(command: Command) -> int:
     if words[0] != "asr" or words[1] in ("transcribe", "describe"):
         return 5
     order = {"doctor": 0, "prepare": 1, "run": 2, "train": 3, "evaluate": 4}
-    return 3 if "data=all" in words else order[words[1]]
+    return 3 if "data=all" in words else order.get(words[1], 0)
 
 
 Run = Callable[..., tuple[int, str]]
@@ -269,7 +269,8 @@ def run(folder: Path) -> Iterator[Run]:
 
     yield job
     stdin.close()
-    process.wait(60)
+    process.kill()  # unloading takes seconds, and nothing is left to say
+    process.wait()
     stdout.close()
 
 
