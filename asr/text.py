@@ -162,7 +162,7 @@ class PhoneUnits:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(
-                f"The dictionary {path} cannot be read ({error}): see inner_ctc.dictionary."
+                f"The pronunciation dictionary {path} cannot be read ({error})."
             ) from None
         pronunciations: dict[str, tuple[str, ...]] = {}
         for number, line in enumerate(lines, start=1):

@@ -82,14 +82,21 @@ def _facts(bundle: Bundle, folder: Path) -> Table:
 
 
 def _scores(scores: Sequence[Mapping[str, Any]]) -> Table:
-    """A row for each score, a column for each thing that any of them says."""
+    """A row for each score; `--json` has all that is kept of it."""
     table = Table(title="Scores", title_justify="left")
-    columns = list(dict.fromkeys(key for score in scores for key in score))
-    for column in columns:
-        table.add_column(escape(column.replace("_", " ")))
+    for column in ("recipe", "split", "decoder", "WER, %", "95 %", "CER, %", "words"):
+        table.add_column(column, no_wrap=True)
     for score in scores:
-        table.add_row(*(_value(score.get(column, "")) for column in columns))
+        low, high = score.get("wer_ci95") or (None, None)
+        interval = f"{_percent(low)} – {_percent(high)}" if low is not None else ""
+        named = [escape(str(score.get(key, ""))) for key in ("recipe", "split", "decoder")]
+        rates = [_percent(score.get("wer")), interval, _percent(score.get("cer"))]
+        table.add_row(*named, *rates, str(score.get("words", "")))
     return table
+
+
+def _percent(rate: float | None) -> str:
+    return "" if rate is None else f"{100 * rate:.1f}"
 
 
 def _units(symbols: Sequence[str]) -> str:

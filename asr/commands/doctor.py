@@ -164,7 +164,7 @@ def _codecs() -> Iterator[Row]:
 def _extras() -> Iterator[Row]:
     """What only some need."""
     for name, module, advice in (
-        ("made-up speech (recipe=synth)", "espeakng_loader", "pip install 'asr[synth]'"),
+        ("made-up speech (recipe=synth)", "espeakng_loader", "pip install '.[synth]'"),
         ("other audio and video (.m4a, .mp4)", "torchcodec", "pip install torchcodec, and FFmpeg"),
     ):
         there = importlib.util.find_spec(module) is not None

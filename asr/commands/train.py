@@ -264,9 +264,10 @@ class _Run:
     def _inner_ctc(self, units: CharacterUnits | PhoneUnits, own_labels: bool) -> InnerCtc | None:
         from asr.training.module import InnerCtc
 
-        inner, layers = self.config.inner_ctc, int(self.config.model["layers"])
+        inner = self.config.inner_ctc
         if inner.weight == 0:
             return None
+        layers = int(self.config.model["layers"])
         if inner.layer > layers:
             raise UserError(f"inner_ctc.layer={inner.layer}: the model has {layers} layers.")
         return InnerCtc(inner.layer, inner.weight, len(units.symbols), own_labels)

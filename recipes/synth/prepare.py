@@ -1,7 +1,7 @@
 """Synthetic speech: commands, numbers, dates and names, spoken by eSpeak NG in many voices.
 
 From      Nothing is downloaded: eSpeak NG's library, as packaged by `espeakng-loader` on PyPI
-          (`pip install 'asr[synth]'`), speaks the sentences that the small grammar below draws.
+          (`pip install '.[synth]'`), speaks the sentences that the small grammar below draws.
 Licence   eSpeak NG is GPL-3.0 and used as it is, not shipped with this recipe; espeakng-loader
           states no licence of its own. The audio made with it is yours.
 Counts    2000 training sentences (all different, over 200 words of vocabulary), 90 for validation,
@@ -139,7 +139,7 @@ def fetch(folder: Path, sentences: int = SENTENCES, seed: int = 1) -> Path:
     lines = plan(sentences, seed)
     if importlib.util.find_spec("espeakng_loader") is None:
         raise UserError(
-            "The recipe synth speaks with eSpeak NG, which is not here: pip install 'asr[synth]'."
+            "The recipe synth speaks with eSpeak NG, which is not here: pip install '.[synth]'."
         )
     print(f"synth: eSpeak NG speaks {len(lines)} sentences", file=sys.stderr)
     with replace_folder(folder) as unfinished:

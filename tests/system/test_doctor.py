@@ -65,4 +65,4 @@ def test_an_absent_extra_is_no_failure(
     monkeypatch.setenv("COLUMNS", "200")
 
     assert doctor.doctor(as_json=False) == 0
-    assert "pip install 'asr[synth]'" in capsys.readouterr().out
+    assert "pip install '.[synth]'" in capsys.readouterr().out
