@@ -39,8 +39,16 @@ lint: $(READY)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+# With DATA=PATH, a folder that holds an4/ and mini_librispeech/, and the run of AN4 trained: all of them.
 bench: $(READY)
-	@for script in tools/bench_*.py; do echo "== $$script"; $(PYTHON) $$script || exit 1; done
+	$(PYTHON) tools/bench_startup.py
+	$(PYTHON) tools/bench_models.py
+ifdef DATA
+	$(PYTHON) tools/bench_prepare.py mini_librispeech $(DATA)/mini_librispeech
+	$(VENV)/bin/asr prepare recipe=an4 recipe.root=$(DATA)/an4
+	$(PYTHON) tools/bench_training.py recipe=an4
+	$(PYTHON) tools/bench_transcribe.py runs/an4/base/model $(DATA)/an4/wav/an4test_clstk
+endif
 
 # After a change of pyproject.toml: every package, for every supported Python and system.
 lock: $(UV)

@@ -15,6 +15,7 @@ from asr.corpus import Split
 from asr.data.dataset import TrainingBatches
 from asr.training.checkpoint import EpochCheckpoint, StopOnSignal, newest_readable
 from asr.training.datamodule import CorpusBatches
+from asr.training.memory import ReturnMemory
 from asr.training.module import CtcTraining
 from asr.training.progress import RunProgress
 from asr.training.record import Record
@@ -78,7 +79,13 @@ def fit(
         accelerator=settings.accelerator,
         devices=settings.devices,
         precision=settings.precision,  # type: ignore[arg-type]
-        callbacks=[Record(folder), RunProgress(log_epoch), keeper, StopOnSignal()],
+        callbacks=[
+            Record(folder),
+            RunProgress(log_epoch),
+            keeper,
+            ReturnMemory(),
+            StopOnSignal(),
+        ],
         logger=TensorBoardLogger(folder / "tensorboard", name="", version=""),
         check_val_every_n_epoch=settings.validate_every,
         reload_dataloaders_every_n_epochs=1,
