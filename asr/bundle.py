@@ -29,10 +29,9 @@ from asr.features import LogMel
 from asr.files import digest_bytes, replace_folder, write_atomically
 from asr.models.ctc import CtcModel
 from asr.text import NORMALISERS, CharacterUnits, units_from_dict, units_to_dict
-from asr.waveforms import Audio, batches_by_length, duration_s_of, waveform_of
+from asr.waveforms import BATCH_S, Audio, batches_by_length, duration_s_of, waveform_of
 
 WEIGHTS = "weights.safetensors"
-BATCH_S = 120.0
 
 
 @dataclass(eq=False, repr=False)

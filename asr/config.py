@@ -177,6 +177,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "units.kind": ("characters",),
     "inner_ctc.target": ("units", "phones"),
     "features.normalisation": ("corpus", "utterance"),
+    "optim.name": ("adamw",),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
 }
@@ -192,6 +193,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "features.mel_bins": (1, _INFINITY),
     "features.window_s": (0.001, 1.0),
     "features.hop_s": (0.001, 1.0),
+    "augment.speed.factors": (0.1, 10.0),
     "augment.speed.start_epoch": (1, _INFINITY),
     "augment.warp.low": (0.5, 2.0),
     "augment.warp.high": (0.5, 2.0),
@@ -213,7 +215,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "data.max_duration_s": (0.1, _INFINITY),
     "trainer.max_epochs": (1, _INFINITY),
     "trainer.patience": (0, _INFINITY),
-    "trainer.devices": (1, _INFINITY),
+    "trainer.devices": (1, 1),
     "trainer.threads": (1, _INFINITY),
     "trainer.validate_every": (1, _INFINITY),
 }

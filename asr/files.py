@@ -1,7 +1,8 @@
 """Files that are whole or absent, digests, and paths that stay inside their folder.
 
-Nothing half-written looks whole: it is written under another name, flushed and renamed. What a
-killed process left behind under such a name is removed by the next one that writes there.
+Nothing half-written looks whole: it is written under another name, flushed and renamed. A folder
+that a killed process left under such a name is removed by the next one that writes it; a file stays
+(`.NAME.*.partial`), and is never taken for anything.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any
 
 import asr
 from asr.errors import UserError, nearest
+from asr.files import explain_write_errors
 from asr.utterance import Listing
 
 _NAME = re.compile(r"[a-z0-9_]+")
@@ -31,19 +32,26 @@ class Recipe:
     fetch: Callable[..., Path] | None
 
 
-def recipe_folders() -> list[Path]:
-    """Where recipes are looked for, the first one first."""
+def package_folder(kind: str) -> Path:
+    """The package's own `conf` or `recipes`: inside it when installed, beside it in a checkout."""
     package = Path(asr.__file__).resolve().parent
-    # In the wheel they lie inside the package, in a checkout beside it.
-    own = package / "recipes" if (package / "recipes").is_dir() else package.parent / "recipes"
-    users = Path.cwd() / "recipes"
-    return [users, own] if users.resolve() != own.resolve() else [own]
+    return package / kind if (package / kind).is_dir() else package.parent / kind
+
+
+def searched_folders(kind: str) -> list[Path]:
+    """Where `conf` or `recipes` are looked for: the working folder's, if any, then the package's."""
+    own, users = package_folder(kind), Path.cwd() / kind
+    return [users, own] if users.is_dir() and users.resolve() != own.resolve() else [own]
 
 
 def recipe_names() -> list[str]:
     """The names of all recipes that are found."""
     return sorted(
-        {file.parent.name for folder in recipe_folders() for file in folder.glob("*/prepare.py")}
+        {
+            file.parent.name
+            for folder in searched_folders("recipes")
+            for file in folder.glob("*/prepare.py")
+        }
     )
 
 
@@ -53,7 +61,7 @@ def load_recipe(name: str) -> Recipe:
     Raises:
         UserError: there is none, or its file cannot be loaded.
     """
-    files = [folder / name / "prepare.py" for folder in recipe_folders()]
+    files = [folder / name / "prepare.py" for folder in searched_folders("recipes")]
     file = next((file for file in files if file.is_file()), None)
     if file is None or not _NAME.fullmatch(name):
         known = recipe_names()
@@ -70,7 +78,7 @@ def read_listing(recipe: Recipe, root: str | None, options: Mapping[str, Any]) -
     """What the recipe finds at `root`; without one it fetches it into `downloads/<name>`.
 
     Raises:
-        UserError: the root or an option is not the recipe's.
+        UserError: the root or an option is not the recipe's, or a file cannot be read.
     """
     known = list(inspect.signature(recipe.read).parameters)[1:]
     for option in options:
@@ -86,10 +94,16 @@ def read_listing(recipe: Recipe, root: str | None, options: Mapping[str, Any]) -
                 f"Where does the corpus lie? The recipe {recipe.name} needs recipe.root=PATH."
             )
         folder = Path("downloads") / recipe.name
-        folder.mkdir(parents=True, exist_ok=True)
+        with explain_write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         wanted = inspect.signature(recipe.fetch).parameters
         root = str(recipe.fetch(folder, **{k: v for k, v in options.items() if k in wanted}))
-    return recipe.read(Path(root).expanduser(), **options)
+    try:
+        return recipe.read(Path(root).expanduser(), **options)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"The recipe {recipe.name} cannot read {root}: {error}. Check recipe.root."
+        ) from error
 
 
 def _load(module_name: str, file: Path) -> Any:

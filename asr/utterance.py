@@ -29,13 +29,17 @@ class Utterance:
     start_s: float = 0.0
     end_s: float | None = None
 
+    def rejected(self, reason: str, detail: str) -> Rejection:
+        """The same as something that was left out."""
+        return Rejection(self.id, self.audio, self.split, reason, detail, self.text, self.speaker)
+
 
 @dataclass(frozen=True)
 class Rejection:
     """Something that was left out, where it stood, and why.
 
     `reason` is a short fixed code (see docs/bad-input.md), `detail` one sentence for a person.
-    `text` and `duration_s` are kept where known, so that a test utterance can count as missing.
+    `text` and `speaker` are kept where known, so that a test utterance can count as missing.
     """
 
     id: str

@@ -14,6 +14,8 @@ from asr.files import InputError
 
 Audio = str | Path | np.ndarray
 
+BATCH_S = 120.0  # of audio recognised at once, padding included
+
 # A recording is recognised whole, which takes memory in proportion to its length.
 MAXIMUM_DURATION_S = 20 * 60.0
 # Floats lie in [-1, 1] but for a little overshoot; beyond this they are integers in disguise.

@@ -74,30 +74,17 @@ def gather_inputs(recipe: str, listing: Listing, normaliser: str) -> Inputs:
         utterance = replace(raw, text=normalise(normaliser, raw.text))
         if utterance.id in seen:
             rejected.append(
-                reject(utterance, "duplicate-id", "an utterance before it has the same id")
+                utterance.rejected("duplicate-id", "an utterance before it has the same id")
             )
         elif not utterance.text and utterance.split != SPLIT_WITH_EMPTY_TEXTS:
             rejected.append(
-                reject(utterance, "empty-text", f"nothing is left of {raw.text!r} to say")
+                utterance.rejected("empty-text", f"nothing is left of {raw.text!r} to say")
             )
         else:
             utterances.append(utterance)
         seen.add(utterance.id)
     stamp = _stamp([*utterances, *rejected])
     return Inputs(recipe, normaliser, utterances, rejected, stamp, listing.lexicon)
-
-
-def reject(utterance: Utterance, reason: str, detail: str) -> Rejection:
-    """An utterance as something that was left out."""
-    return Rejection(
-        id=utterance.id,
-        audio=utterance.audio,
-        split=utterance.split,
-        reason=reason,
-        detail=detail,
-        text=utterance.text,
-        speaker=utterance.speaker,
-    )
 
 
 def write_stamp(folder: Path, inputs: Inputs) -> None:

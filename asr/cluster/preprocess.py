@@ -19,7 +19,7 @@ import numpy as np
 
 from asr.audio import MINIMUM_DURATION_S, SAMPLE_RATE_HZ, AudioError, load, to_int16
 from asr.cluster.executor import Executor
-from asr.cluster.inputs import Inputs, reject, write_stamp
+from asr.cluster.inputs import Inputs, write_stamp
 from asr.cluster.progress import AudioProgress
 from asr.corpus import (
     INDEX_NAME,
@@ -171,14 +171,13 @@ def _decode(utterance: Utterance) -> np.ndarray | Rejection:
     try:
         waveform = load(utterance.audio, utterance.start_s, utterance.end_s)
     except AudioError as error:
-        return reject(utterance, error.reason, str(error))
+        return utterance.rejected(error.reason, str(error))
     except Exception as error:  # noqa: BLE001 -- whatever a decoder stumbles over, the others go on
         fault = f"{type(error).__name__}: {error}"
-        return reject(utterance, "unreadable", f"{utterance.audio} cannot be decoded: {fault}")
+        return utterance.rejected("unreadable", f"{utterance.audio} cannot be decoded: {fault}")
     duration_s = len(waveform) / SAMPLE_RATE_HZ
     if duration_s < MINIMUM_DURATION_S:
-        return reject(
-            utterance,
+        return utterance.rejected(
             "too-short",
             f"{utterance.audio}: {duration_s:.3f} s is less than {MINIMUM_DURATION_S} s",
         )

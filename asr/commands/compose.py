@@ -12,12 +12,11 @@ import functools
 import re
 import types
 import typing
-from pathlib import Path
 from typing import Any
 
-import asr
 from asr import config as settings
 from asr.errors import UserError, nearest
+from asr.recipes import package_folder, searched_folders
 
 if typing.TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -25,22 +24,10 @@ if typing.TYPE_CHECKING:
 PRIMARY = "config"  # conf/config.yaml names the groups and holds what belongs to none
 
 
-def package_folder(kind: str) -> Path:
-    """The package's own `conf` or `recipes`: inside it when installed, beside it in a checkout."""
-    package = Path(asr.__file__).resolve().parent
-    return package / kind if (package / kind).is_dir() else package.parent / kind
-
-
-def conf_folders() -> list[Path]:
-    """Where settings are looked for, first come first served."""
-    own, users = package_folder("conf"), Path.cwd() / "conf"
-    return [users, own] if users.is_dir() and users.resolve() != own.resolve() else [own]
-
-
 def groups() -> dict[str, list[str]]:
     """Each group of settings and the names it can be given: `model` to `["lstm"]` and so on."""
     found: dict[str, set[str]] = {}
-    for folder in conf_folders():
+    for folder in searched_folders("conf"):
         for file in folder.glob("*/*.yaml"):
             found.setdefault(file.parent.name, set()).add(file.stem)
     return {group: sorted(found[group]) for group in sorted(found)}
@@ -79,6 +66,10 @@ def compose(arguments: list[str]) -> settings.Config:
     assert isinstance(tree, dict)
     for free in ("model", "decoder"):
         tree[free] = _arguments(free, offered[free], tree[free])
+    recipe = tree["recipe"]
+    if isinstance(recipe, dict) and isinstance(recipe.get("options"), dict):
+        defaults = offered["recipe"]["options"]
+        recipe["options"] = _arguments("recipe.options", defaults, recipe["options"])
     config = _typed(settings.Config, tree, "")
     assert isinstance(config, settings.Config)
     _check_values(config)
@@ -143,7 +134,7 @@ def _let_users_folder_come_first() -> None:
 
     class UsersFolder(SearchPathPlugin):
         def manipulate_search_path(self, search_path: Any) -> None:
-            for folder in conf_folders()[:-1]:
+            for folder in searched_folders("conf")[:-1]:
                 search_path.prepend("user", f"file://{folder}")
 
     Plugins.instance().register(UsersFolder)
@@ -281,7 +272,12 @@ def _check_values(config: settings.Config) -> None:
             offer = nearest(value, words) or f" {_known(list(words))}"
             raise UserError(f"{key}={value} is not known.{offer}")
     for key, (least, most) in settings.LIMITS.items():
-        value = values[key]
-        if value is not None and not least <= value <= most:
-            wide = f"between {least} and {most}" if most < float("inf") else f"{least} or more"
-            raise UserError(f"{key}={value} must be {wide}.")
+        wide = f"between {least} and {most}" if most < float("inf") else f"{least} or more"
+        if least == most:
+            wide = f"{least} in this version"
+        given = values[key] if isinstance(values[key], list) else [values[key]]
+        if not given:
+            raise UserError(f"{key}=[] must hold at least one value, {wide}.")
+        for value in given:
+            if value is not None and not least <= value <= most:
+                raise UserError(f"{key}={value} must be {wide}.")

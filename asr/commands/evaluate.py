@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from asr.commands.devices import choose_device
+from asr.commands.runs import run_folder
 from asr.config import Config
 from asr.errors import UserError, nearest
 from asr.files import digest_bytes
@@ -27,12 +29,9 @@ from asr.text import normalise
 from asr.utterance import Rejection
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from asr.bundle import Bundle
     from asr.corpus import Corpus, Split
 
-BATCH_S = 120.0  # of audio decoded at once, padding included
 NAMED = 10  # missing utterances named on the screen; all are in hypotheses.jsonl
 FAILED = "not-decoded"  # why an utterance is missing whose decoding failed
 # What a bundle keeps of the metrics, beside the decoder's name.
@@ -60,7 +59,7 @@ def evaluate(config: Config) -> int:
         UserError: there is no such model, corpus or split, or the folder cannot be written.
     """
     console, notes = Console(highlight=False), Console(stderr=True, highlight=False)
-    run = Path("runs", config.recipe.name, config.name)
+    run = run_folder(config)
     folder = Path(config.bundle) if config.bundle else run / "model"
     if not config.bundle and not folder.is_dir():
         name = "" if config.name == "base" else f" name={config.name}"
@@ -148,14 +147,18 @@ def decode(bundle: Bundle, split: Split, notes: Console) -> Decoded:
 
     Where a batch fails its utterances are tried one by one, so that only the faulty one is lost.
     """
-    from asr.waveforms import batches_by_length
+    from asr.waveforms import BATCH_S, batches_by_length, waveform_of
 
     texts: dict[int, str] = {}
     failures: dict[int, str] = {}
 
     def recognise(positions: Sequence[int]) -> list[str]:
-        waveforms = [_floats(split.waveform(position)) for position in positions]
-        transcripts = bundle.recognise(waveforms, [split.ids[position] for position in positions])
+        ids = [split.ids[position] for position in positions]
+        waveforms = [
+            waveform_of(split.waveform(position), id)
+            for position, id in zip(positions, ids, strict=True)
+        ]
+        transcripts = bundle.recognise(waveforms, ids)
         return [transcript.text for transcript in transcripts]
 
     durations = split.durations_s.tolist()
@@ -210,10 +213,7 @@ def _load(folder: Path, config: Config) -> Bundle:
 
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    if config.trainer.accelerator == "gpu" and not gpu:
-        raise UserError("trainer.accelerator=gpu: torch finds no GPU here. Try asr doctor.")
-    bundle = load(folder, "cuda" if gpu else "cpu")
+    bundle = load(folder, choose_device(config.trainer.accelerator))
     bundle.search = bundle.build_decoder(config.decoder)
     return bundle
 
@@ -276,10 +276,6 @@ def _show(report: Report, target: Path, decoded: Decoded, console: Console) -> N
     if decoded.failures:
         files.append("failures.jsonl")
     console.print(f"\nWritten to {target}: {', '.join(files)}", soft_wrap=True)
-
-
-def _floats(waveform: np.ndarray) -> np.ndarray:
-    return waveform.astype("float32") / 2**15
 
 
 def _hardware(bundle: Bundle) -> Hardware:

@@ -76,7 +76,7 @@ _CONFIGURED = {
             "asr train recipe=an4",
             "asr train recipe=an4 name=small model.hidden=128 trainer.max_epochs=30",
             "asr train recipe=an4 preflight=only",
-            "asr train recipe=an4 data=all name=all",
+            "asr train recipe=an4 data=all",
         ),
     ),
     "evaluate": (

@@ -14,7 +14,7 @@ def run(config: Config) -> int:
     What cannot be prepared is not trained on: a corpus that lost more than
     `prepare.max_rejected` of its utterances stops here, and `prepare` has said what to do.
     """
-    for stage in (prepare, train, evaluate):
+    for stage in (prepare, train) if config.preflight else (prepare, train, evaluate):
         status = stage(config)
         if status != 0:
             return status

@@ -11,7 +11,7 @@ import yaml
 
 from asr.config import Config
 from asr.errors import UserError
-from asr.files import write_atomically
+from asr.files import explain_write_errors, write_atomically
 
 SETTINGS = "config.yaml"
 FINISHED = "finished.json"
@@ -51,30 +51,49 @@ def _flat(prefix: str, value: Any) -> dict[str, Any]:
     return flat
 
 
+def check_owner(folder: Path, config: Config, corpus: str) -> None:
+    """Refuse a folder that is another run's.
+
+    Raises:
+        UserError: another run has that name, and what differs is named; or which one has it cannot
+            be read.
+    """
+    settings = folder / SETTINGS
+    if not settings.is_file():
+        return
+    mine = identity(asdict(config), corpus)
+    try:
+        stored = yaml.safe_load(settings.read_text(encoding="utf-8"))
+        theirs = identity(stored["settings"], stored["corpus"])
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{settings} does not say which run this is ({type(error).__name__}): "
+            "choose another name=, or move the folder away."
+        ) from None
+    differing = [
+        f"{key} ({theirs.get(key)} there, {mine.get(key)} here)"
+        for key in sorted(mine.keys() | theirs.keys())
+        if mine.get(key) != theirs.get(key)
+    ]
+    if differing:
+        raise UserError(
+            f"{folder} holds another run: {', '.join(differing)}. Nothing trained is overwritten: "
+            "choose another name=, or the settings of that run."
+        )
+
+
 def claim(folder: Path, config: Config, corpus: str) -> None:
     """Make a run folder this run's own, or find that it is already.
 
     Raises:
-        UserError: another run has that name; nothing is changed, and what differs is named.
+        UserError: another run has that name, or the folder cannot be written.
     """
-    mine = identity(asdict(config), corpus)
+    check_owner(folder, config, corpus)
     settings = folder / SETTINGS
     if settings.is_file():
-        stored = yaml.safe_load(settings.read_text(encoding="utf-8"))
-        theirs = identity(stored["settings"], stored["corpus"])
-        differing = [
-            f"{key} ({theirs.get(key)} there, {mine.get(key)} here)"
-            for key in sorted(mine.keys() | theirs.keys())
-            if mine.get(key) != theirs.get(key)
-        ]
-        if differing:
-            listed = ", ".join(differing)
-            raise UserError(
-                f"{folder} holds another run: {listed}. Nothing trained is overwritten: "
-                f"choose another name=, or the settings of that run."
-            )
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with write_atomically(settings) as stream:
         content = {"corpus": corpus, "settings": asdict(config)}
         yaml.safe_dump(content, stream, sort_keys=False, allow_unicode=True)

@@ -16,13 +16,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr import audio
+from asr.commands.devices import choose_device
 from asr.commands.output import FAILURES, Folder, Output, Screen, printable
 from asr.decoding.hypothesis import Transcript
 from asr.description import read_description
 from asr.errors import UserError
 from asr.files import InputError, explain_write_errors, write_atomically
 from asr.inputs import Failure, Recording, find_recordings
-from asr.waveforms import MAXIMUM_DURATION_S, batches_by_length, too_long
+from asr.waveforms import BATCH_S, MAXIMUM_DURATION_S, batches_by_length, too_long
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 # Recordings sorted by length together, and printed in their order when all of them are done.
 WINDOW_FILES = 500
-BATCH_S = 120.0  # of audio recognised at once, padding included
 NAMED_FAILURES = 10  # on the screen, where a file lists them all
 
 WHAT_TO_DO = {
@@ -72,7 +72,7 @@ def transcribe(model: str, inputs: list[str], output: str | None, formats: list[
 
     from asr.bundle import load
 
-    bundle = load(model, _device())
+    bundle = load(model, choose_device())
     began = time.perf_counter()
     visible = output is not None or not sys.stdout.isatty()
     with _Counts(len(recordings), len(failures), visible) as counts:
@@ -87,12 +87,6 @@ def transcribe(model: str, inputs: list[str], output: str | None, formats: list[
             target.end_window(window)
     _report(failures, counts, time.perf_counter() - began, output, formats)
     return 1 if failures else 0
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _results(

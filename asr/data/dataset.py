@@ -23,11 +23,10 @@ def waveform(split: Split, index: int) -> Tensor:
 
 
 class TrainingBatches(IterableDataset[Batch]):
-    """The planned batches of one epoch, from batch `first` on. Set `epoch` before iterating.
+    """The planned batches of one epoch. Set `epoch` before iterating.
 
     Args:
-        split: utterances.
-        rows: which of the split's utterances the plan's indices stand for.
+        utterances: what the plan's indices stand for, each a row of a split.
         plan: which of them together.
         encode: text to labels.
         encode_inner: text to the inner CTC's labels, where it has units of its own.
@@ -35,12 +34,12 @@ class TrainingBatches(IterableDataset[Batch]):
 
     def __init__(
         self,
-        split: Sequence[tuple[Split, int]],
+        utterances: Sequence[tuple[Split, int]],
         plan: BatchPlan,
         encode: Encode,
         encode_inner: Encode | None = None,
     ) -> None:
-        self.utterances = split
+        self.utterances = utterances
         self.plan = plan
         self.encode = encode
         self.encode_inner = encode_inner

@@ -16,7 +16,7 @@ UNCHANGED = Speed((1.0,))
 
 @dataclass(frozen=True)
 class PlannedBatch:
-    """Utterances by index into the split, and the speed each is played at."""
+    """Utterances by index into what is planned, and the speed each is played at."""
 
     indices: np.ndarray
     factors: np.ndarray

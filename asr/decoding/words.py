@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from asr.decoding.hypothesis import Word
-
-SPACE = "|"
+from asr.text import SPACE
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 # Seldom enough to cost nothing measurable, often enough that the holes stay small.
-EVERY_STEPS = 20
+EVERY_STEPS = 100
 
 
 class ReturnMemory(pl.Callback):

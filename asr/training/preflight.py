@@ -62,11 +62,12 @@ def check(
     """
     fastest = np.full(len(split), speed.fastest)
     frames = frame_count(perturbed_samples(np.asarray(split.samples), fastest))
+    durations_s = split.durations_s
     rows: list[int] = []
     excluded: list[Excluded] = []
     for row, encoded in enumerate(labels):
         name = split.ids[row]
-        duration_s = float(split.durations_s[row])
+        duration_s = float(durations_s[row])
         if isinstance(encoded, UnknownSymbolError):
             excluded.append(Excluded(name, "unknown-symbol", str(encoded)))
         elif not encoded:

@@ -164,8 +164,9 @@ class Record(pl.Callback):
             trainer.logger.log_metrics(rates, trainer.global_step)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the last ones too."""
-        self._draw()
+        """Draw the last ones too, unless nothing was left to train."""
+        if self.records:
+            self._draw()
 
     def _draw(self) -> None:
         draw_curves(self.folder / "curves.png", self.records)

@@ -78,11 +78,7 @@ def _inside(entry: Entry, folder: Path) -> Entry:
     except InputError as error:
         reason = "no-audio" if error.reason == "missing" else error.reason
         detail = f"{error}; recipe.options.audio_root=PATH allows another folder"
-        return _rejected(entry, reason, detail if reason == "outside-root" else str(error))
-
-
-def _rejected(entry: Utterance, reason: str, detail: str) -> Rejection:
-    return Rejection(entry.id, entry.audio, entry.split, reason, detail, entry.text, entry.speaker)
+        return entry.rejected(reason, detail if reason == "outside-root" else str(error))
 
 
 def _unique(entries: list[Entry]) -> tuple[list[Entry], list[str]]:
@@ -101,7 +97,7 @@ def _unique(entries: list[Entry]) -> tuple[list[Entry], list[str]]:
             renamed += 1
         if isinstance(entry, Utterance) and entry.id in first:
             other = first[entry.id]
-            entry = _rejected(entry, "duplicate-id", f"the id {entry.id} is that of {other}, too")
+            entry = entry.rejected("duplicate-id", f"the id {entry.id} is that of {other}, too")
         else:
             first[entry.id] = entry.audio
         result.append(entry)

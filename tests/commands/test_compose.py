@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from asr import config as settings
-from asr.commands.compose import compose, groups, package_folder, to_yaml
+from asr.commands.compose import compose, groups, to_yaml
 from asr.errors import UserError
+from asr.recipes import package_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -141,6 +142,11 @@ def test_a_path_comes_out_as_it_was_typed(path: str) -> None:
         (["recipe=an4", "model.hidden=wide"], "model.hidden=wide must be a whole number."),
         (["recipe=an4", "model.bidirectional=1"], "model.bidirectional=1 must be true or false."),
         (["recipe=an4", "augment.speed.factors=[1,x]"], "augment.speed.factors[1]=x must be a num"),
+        (["recipe=an4", "augment.speed.factors=[1,0]"], "factors=0.0 must be between 0.1 and 10"),
+        (["recipe=an4", "augment.speed.factors=[]"], "must hold at least one value"),
+        (["recipe=an4", "trainer.devices=2"], "trainer.devices=2 must be 1 in this version."),
+        (["recipe=an4", "optim.name=adam"], "Did you mean 'adamw'?"),
+        (["recipe=synth", "recipe.options.sentences=few"], "sentences=few must be a whole number."),
         (["recipe=an4", "data.batch_s=nan"], "data.batch_s=nan must be 0.1 or more."),
         (["recipe=an4", "trainer=3"], "No trainer is called '3'."),
         (["recipe=an4", "split=tset"], "Did you mean 'test'?"),

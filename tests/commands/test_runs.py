@@ -29,7 +29,13 @@ def test_the_same_settings_claim_the_same_folder_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["trainer.max_epochs=7", "trainer.devices=2", "trainer.threads=2", "cluster=ray", "name=x"],
+    [
+        "trainer.max_epochs=7",
+        "trainer.accelerator=cpu",
+        "trainer.threads=2",
+        "cluster=ray",
+        "name=x",
+    ],
 )
 def test_where_and_how_long_it_runs_is_not_its_identity(tmp_path: Path, word: str) -> None:
     claim(tmp_path / "run", compose(["recipe=an4"]), "c0ffee")
@@ -61,6 +67,19 @@ def test_another_corpus_is_another_run(tmp_path: Path) -> None:
     claim(tmp_path / "run", config, "c0ffee")
     with pytest.raises(UserError, match=r"corpus \(c0ffee there, decaf here\)"):
         claim(tmp_path / "run", config, "decaf")
+
+
+@pytest.mark.parametrize("content", ["", "settings: [", "settings: {seed: 1}"])
+def test_a_run_folder_with_damaged_settings_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(UserError, match="does not say which run this is"):
+        claim(tmp_path, compose(["recipe=an4"]), "c0ffee")
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(UserError, match="Cannot write"):
+        claim(tmp_path / "runs" / "an4" / "base", compose(["recipe=an4"]), "c0ffee")
 
 
 def test_identity_holds_recipe_corpus_and_flat_keys() -> None:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 SMALL = [
@@ -105,6 +106,22 @@ def test_all_trains_on_validation_too_for_as_many_epochs_as_base(folder: Path) -
 def test_preflight_only_trains_nothing(folder: Path) -> None:
     done = asr(folder, "train", *SMALL, "name=unborn", "preflight=only")
     assert "48 utterances" in done.stderr
+    assert not (folder / "runs/custom/unborn").exists()
+
+
+def test_settings_that_do_not_fit_leave_the_name_free(folder: Path) -> None:
+    for mistake in ("model.dropout=5", "inner_ctc.layer=3", "trainer.accelerator=gpu"):
+        if mistake.endswith("gpu") and torch.cuda.is_available():
+            continue
+        refused = asr(folder, "train", *SMALL, "name=unborn", mistake, status=2)
+        assert refused.stderr.count("asr: ") == 1
+        assert not (folder / "runs/custom/unborn").exists()
+
+
+def test_preflight_of_a_run_stops_before_there_is_anything_to_score(
+    folder: Path, tone_manifest: Path
+) -> None:
+    asr(folder, "run", *SMALL, f"recipe.root={tone_manifest}", "name=unborn", "preflight=only")
     assert not (folder / "runs/custom/unborn").exists()
 
 

@@ -1,0 +1,19 @@
+"""What a command computes on."""
+
+from __future__ import annotations
+
+from asr.errors import UserError
+
+
+def choose_device(accelerator: str = "auto") -> str:
+    """`cuda` where torch finds a GPU and `accelerator` is not `cpu`, else `cpu`.
+
+    Raises:
+        UserError: `accelerator` is `gpu`, and there is none.
+    """
+    import torch
+
+    found = torch.cuda.is_available()
+    if accelerator == "gpu" and not found:
+        raise UserError("trainer.accelerator=gpu: torch finds no GPU here. Try asr doctor.")
+    return "cuda" if found and accelerator != "cpu" else "cpu"

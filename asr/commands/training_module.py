@@ -1,0 +1,93 @@
+"""What a run trains: network, losses and optimiser, and the bundle that its weights are kept in."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import torch
+
+from asr import registry
+from asr.augment import Augmentation, SpecAugment, Warp
+from asr.bundle import Bundle
+from asr.commands.training_data import TrainingData
+from asr.config import Config
+from asr.data.dataset import waveform
+from asr.errors import UserError
+from asr.features import LogMel
+from asr.models.ctc import CtcModel
+from asr.training.module import CtcTraining, InnerCtc
+from asr.training.optim import OptimiserSettings
+
+# Audio that the features' statistics are taken from, at most.
+STATISTICS_S = 5 * 3600.0
+
+
+def build(
+    config: Config, data: TrainingData, normaliser: str, max_epochs: int
+) -> tuple[CtcTraining, Bundle]:
+    """What is trained, and the bundle around its averaged weights.
+
+    Raises:
+        UserError: the model or the inner CTC cannot be made of these settings.
+    """
+    inner = _inner_ctc(config, data)
+    torch.manual_seed(config.seed)
+    network = _network(config, len(data.units.symbols))
+    features = _features(config, data)
+    bundle = Bundle(
+        network=network,
+        model=dict(config.model),
+        features=features,
+        units=data.units,
+        normaliser=normaliser,
+        decoder=dict(config.decoder),
+        trained={},
+    )
+    optim = asdict(config.optim)
+    del optim["name"]
+    module = CtcTraining(
+        network=network,
+        features=features,
+        augmentation=Augmentation(
+            data.batches.plan.speed,
+            Warp(**asdict(config.augment.warp)),
+            SpecAugment(**asdict(config.augment.spec)),
+        ),
+        inner=inner,
+        optimiser=OptimiserSettings(**optim),
+        decode=bundle.search.decode,
+        seed=config.seed,
+        max_epochs=max_epochs,
+    )
+    bundle.network = module.averaged
+    return module, bundle
+
+
+def _inner_ctc(config: Config, data: TrainingData) -> InnerCtc | None:
+    inner = config.inner_ctc
+    if inner.weight == 0:
+        return None
+    layers = int(config.model["layers"])
+    if inner.layer > layers:
+        raise UserError(f"inner_ctc.layer={inner.layer}: the model has {layers} layers.")
+    vocabulary_size = len((data.phones or data.units).symbols)
+    return InnerCtc(inner.layer, inner.weight, vocabulary_size, data.phones is not None)
+
+
+def _network(config: Config, vocabulary_size: int) -> CtcModel:
+    arguments = dict(config.model)
+    component = registry.find("models", str(arguments.pop("name")))
+    try:
+        encoder = component(input_size=config.features.mel_bins, **arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model: {error}.") from None
+    return CtcModel(encoder, vocabulary_size)
+
+
+def _features(config: Config, data: TrainingData) -> LogMel:
+    """With their statistics, from up to `STATISTICS_S` of training audio."""
+    arguments = asdict(config.features)
+    features: LogMel = registry.find("features", arguments.pop("name"))(**arguments)
+    step = max(1, round(data.hours * 3600 / STATISTICS_S))
+    features.fit(waveform(split, row) for split, row in data.batches.utterances[::step])
+    return features
