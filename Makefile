@@ -31,7 +31,7 @@ demo: $(READY)
 	$(PYTHON) tools/demo.py
 
 test: $(READY)
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY)
 	$(VENV)/bin/ruff format --check .

@@ -39,7 +39,7 @@ def package_folder(kind: str) -> Path:
 
 
 def searched_folders(kind: str) -> list[Path]:
-    """Where `conf` or `recipes` are looked for: the working folder's, if any, then the package's."""
+    """Where `conf` or `recipes` are looked for: in the working folder, then in the package."""
     own, users = package_folder(kind), Path.cwd() / kind
     return [users, own] if users.is_dir() and users.resolve() != own.resolve() else [own]
 

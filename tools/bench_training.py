@@ -36,7 +36,6 @@ from hardware import hardware
 from rich.console import Console
 from rich.table import Table
 
-from asr.commands import training_module
 from asr.commands.compose import compose
 from asr.commands.train import train
 from asr.data.dataset import TrainingBatches
@@ -156,14 +155,16 @@ def watching(watch: Stopwatch) -> Iterator[None]:
         def on_train_epoch_end(self) -> None:
             watch.end_epoch()
 
+    import asr.training.module  # where `asr train` takes it from once it begins
+
     originals = [(owner, name, getattr(owner, name)) for owner, name, _ in CALLS]
     for (owner, name, original), (_, _, stage) in zip(originals, CALLS, strict=True):
         setattr(owner, name, timed(original, stage, watch))
-    training_module.CtcTraining = Watched  # type: ignore[misc]
+    asr.training.module.CtcTraining = Watched  # type: ignore[misc]
     try:
         yield
     finally:
-        training_module.CtcTraining = CtcTraining  # type: ignore[misc]
+        asr.training.module.CtcTraining = CtcTraining  # type: ignore[misc]
         for owner, name, original in originals:
             setattr(owner, name, original)
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import time
 from typing import Any
 
 import lightning.pytorch as pl
 
-# Seldom enough to cost nothing measurable, often enough that the holes stay small.
-EVERY_STEPS = 100
+# It takes most of a second, what is taken back from the system afterwards included.
+EVERY_S = 60.0
 
 
 class ReturnMemory(pl.Callback):
-    """Gives freed memory back every `EVERY_STEPS` steps.
+    """Gives freed memory back every `EVERY_S` seconds.
 
     Batches differ in shape, so that glibc's heap fills with holes, which it keeps: gigabytes within
     an hour of training. Other systems' allocators are left alone.
@@ -22,13 +23,10 @@ class ReturnMemory(pl.Callback):
     def __init__(self) -> None:
         library = ctypes.CDLL(None) if sys.platform == "linux" else None
         self._trim = getattr(library, "malloc_trim", None)
+        self._trimmed = time.monotonic()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Every so many steps."""
-        if self._trim is not None and trainer.global_step % EVERY_STEPS == 0:
+        """Every so often."""
+        if self._trim is not None and time.monotonic() - self._trimmed > EVERY_S:
             self._trim(0)
-
-    def on_validation_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """And after validation, whose batches are shaped differently again."""
-        if self._trim is not None:
-            self._trim(0)
+            self._trimmed = time.monotonic()
