@@ -61,8 +61,8 @@ class Speed:
 
     @property
     def fastest(self) -> float:
-        """The factor that leaves the fewest frames."""
-        return max(self.factors)
+        """The factor that leaves the fewest frames, 1 before `start_epoch` included."""
+        return max(self.factors if self.start_epoch <= 1 else (1.0, *self.factors))
 
     def draw(self, seed: int, epoch: int, keys: np.ndarray) -> np.ndarray:
         """A factor for each utterance: keys [B] -> [B]."""

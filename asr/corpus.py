@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from asr.audio import SAMPLE_RATE_HZ
-from asr.errors import UserError
+from asr.errors import UserError, nearest
 from asr.files import DIGEST_BYTES, write_atomically
 from asr.utterance import Rejection
 
@@ -170,6 +170,20 @@ class Corpus:
     fingerprint: str
     splits: dict[str, Split]
     rejected: list[Rejection]
+
+    def split(self, name: str) -> Split:
+        """A split by its name.
+
+        Raises:
+            UserError: there is none of that name, or nothing in it.
+        """
+        known = sorted(split for split, utterances in self.splits.items() if len(utterances))
+        if name not in known:
+            raise UserError(
+                f"The corpus {self.folder} has nothing in a split {name!r}."
+                f"{nearest(name, known)} It has: {', '.join(known)}."
+            )
+        return self.splits[name]
 
     @property
     def lexicon(self) -> Path | None:

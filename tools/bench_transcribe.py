@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import time
@@ -20,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from hardware import hardware
 from rich.console import Console
 from rich.table import Table
 
@@ -71,19 +71,6 @@ def whole(bundle: Bundle, paths: list[Path], batch_s: float) -> tuple[float, flo
     transcripts = bundle.transcribe(paths, batch_s)
     seconds = time.perf_counter() - began
     return sum(transcript.duration_s for transcript in transcripts), seconds
-
-
-def hardware(device: torch.device) -> str:
-    """What this ran on, in one line."""
-    if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    model = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        lines = information.read_text(encoding="utf-8").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        model = names[0] if names else model
-    return f"{model}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from asr.commands.devices import choose_device
 from asr.commands.runs import run_folder
 from asr.config import Config
-from asr.errors import UserError, nearest
+from asr.errors import UserError
 from asr.files import digest_bytes
 from asr.scoring import record
 from asr.scoring.rates import Scored
@@ -197,13 +197,7 @@ def _open(config: Config) -> tuple[Corpus, Split]:
     from asr.corpus import Corpus
 
     corpus = Corpus.open(Path(config.prepare.folder))
-    known = sorted(name for name, split in corpus.splits.items() if len(split))
-    if config.split not in known:
-        raise UserError(
-            f"The corpus {corpus.folder} has nothing in a split {config.split!r}."
-            f"{nearest(config.split, known)} It has: {', '.join(known)}."
-        )
-    return corpus, corpus.splits[config.split]
+    return corpus, corpus.split(config.split)
 
 
 def _load(folder: Path, config: Config) -> Bundle:

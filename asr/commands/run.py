@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from asr.commands.evaluate import evaluate
 from asr.commands.prepare import prepare
 from asr.commands.train import train
 from asr.config import Config
+from asr.corpus import Corpus
 
 
 def run(config: Config) -> int:
@@ -18,4 +21,7 @@ def run(config: Config) -> int:
         status = stage(config)
         if status != 0:
             return status
+        if stage is prepare and not config.preflight:
+            # Hours of training should not come before finding that there is nothing to score.
+            Corpus.open(Path(config.prepare.folder)).split(config.split)
     return 0

@@ -53,8 +53,8 @@ def gather(config: Config, corpus: Corpus) -> TrainingData:
         UserError: the corpus lacks a split or the lexicon, or nothing in it can be trained on.
     """
     data = config.data
-    splits = [_split(corpus, name) for name in data.train_splits]
-    validation = None if "validation" in data.train_splits else _split(corpus, "validation")
+    splits = [corpus.split(name) for name in data.train_splits]
+    validation = None if "validation" in data.train_splits else corpus.split("validation")
     units = CharacterUnits.from_texts(
         (text for split in splits for text in split.texts), config.units.whole_word_count
     )
@@ -85,13 +85,6 @@ def gather(config: Config, corpus: Corpus) -> TrainingData:
     batches = TrainingBatches(rows, plan, units.encode, phones.encode_known if phones else None)
     hours = float(samples.sum()) / SAMPLE_RATE_HZ / 3600
     return TrainingData(units, phones, batches, validation, tuple(excluded), hours)
-
-
-def _split(corpus: Corpus, name: str) -> Split:
-    if name not in corpus.splits:
-        known = ", ".join(sorted(corpus.splits))
-        raise UserError(f"The corpus {corpus.folder} has no split {name!r}, only {known}.")
-    return corpus.splits[name]
 
 
 def _phones(config: Config, corpus: Corpus) -> PhoneUnits | None:

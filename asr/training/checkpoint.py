@@ -94,6 +94,13 @@ class EpochCheckpoint(pl.Callback):
         self.best_epoch = state_dict["best_epoch"]
         self.better_epoch = state_dict["better_epoch"]
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that was killed just as its patience ended does not train another epoch."""
+        trainer.should_stop = self._patience_has_ended(trainer.current_epoch)
+
+    def _patience_has_ended(self, epoch: int) -> bool:
+        return self.patience > 0 and epoch - self.better_epoch >= self.patience
+
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the model where it is the best yet; stop where it has not been for long."""
         assert isinstance(pl_module, CtcTraining)
@@ -103,7 +110,7 @@ class EpochCheckpoint(pl.Callback):
         if wer <= self.best_wer:  # of equals the later, whose learning rate was lower
             self.best_wer, self.best_epoch = wer, epoch
             self.save_model(epoch, wer)
-        if self.patience and epoch - self.better_epoch >= self.patience:
+        if self._patience_has_ended(epoch):
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

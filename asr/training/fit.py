@@ -13,7 +13,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from asr.corpus import Split
 from asr.data.dataset import TrainingBatches
-from asr.training.checkpoint import EpochCheckpoint, StopOnSignal, newest_readable
+from asr.training.checkpoint import (
+    EpochCheckpoint,
+    StopOnSignal,
+    StoppedError,
+    newest_readable,
+)
 from asr.training.datamodule import CorpusBatches
 from asr.training.memory import ReturnMemory
 from asr.training.module import CtcTraining
@@ -71,6 +76,7 @@ def fit(
     keeper = EpochCheckpoint(
         folder / "checkpoints", save_model, validation is not None, settings.patience
     )
+    stopper = StopOnSignal()
     # What Lightning advises is for the writers of its applications.
     warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -84,7 +90,7 @@ def fit(
             RunProgress(log_epoch),
             keeper,
             ReturnMemory(),
-            StopOnSignal(),
+            stopper,
         ],
         logger=TensorBoardLogger(folder / "tensorboard", name="", version=""),
         check_val_every_n_epoch=settings.validate_every,
@@ -105,6 +111,8 @@ def fit(
     )
     loaders = CorpusBatches(batches, validation, batches.plan.batch_s, batches.plan.max_utterances)
     trainer.fit(module, loaders, ckpt_path=resumed, weights_only=True)
+    if stopper.received is not None:  # after the last batch: what follows training does not begin
+        raise StoppedError(stopper.received)
     if validation is None:
         return Outcome(trainer.current_epoch, trainer.current_epoch, None)
     return Outcome(trainer.current_epoch, keeper.best_epoch, keeper.best_wer)

@@ -23,8 +23,6 @@ from asr.errors import UserError, nearest
 from asr.files import InputError, digest_bytes, resolve_inside
 from asr.utterance import Listing, Rejection, Utterance, read_manifest
 
-EXPECTED: dict[str, int] = {}
-
 SPLITS = ("train", "validation", "test")
 VALIDATION_SHARE = 0.1
 TEST_SHARE = 0.1

@@ -4,7 +4,7 @@ From      Nothing is downloaded: eSpeak NG's library, as packaged by `espeakng-l
           (`pip install '.[synth]'`), speaks the sentences that the small grammar below draws.
 Licence   eSpeak NG is GPL-3.0 and used as it is, not shipped with this recipe; espeakng-loader
           states no licence of its own. The audio made with it is yours.
-Counts    2000 training sentences (all different, over 200 words of vocabulary), 90 for validation,
+Counts    4000 training sentences (all different, over 200 words of vocabulary), 90 for validation,
           160 for test; none of a later split occurs in an earlier one.
 Layout    `audio/<voice>/<id>.flac` (16 kHz), `utterances.jsonl`: one line an utterance with how it
           was made, `words.jsonl`: when each word is spoken, `settings.json`: what all was made of.
@@ -31,7 +31,7 @@ from asr.errors import UserError
 from asr.files import InputError, digest_bytes, digest_file, replace_folder, resolve_inside
 from asr.utterance import Listing, Rejection, Utterance
 
-SENTENCES = 2000
+SENTENCES = 4000
 EXPECTED = {"train": SENTENCES, "validation": 90, "test": 160}
 
 # eSpeak NG's names: accent+variant. No variant of a split occurs in another one.

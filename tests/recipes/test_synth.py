@@ -27,7 +27,7 @@ def synth(recipe: Callable[[str], ModuleType]) -> ModuleType:
 @pytest.fixture
 def small(synth: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The recipe with seven utterances outside training."""
-    pytest.importorskip("espeakng_loader", reason="needs the extra asr[synth]")
+    pytest.importorskip("espeakng_loader", reason="needs the extra .[synth]")
     monkeypatch.setattr(synth, "EXPECTED", SMALL)
     return synth
 
@@ -166,7 +166,7 @@ def test_a_missing_library_says_what_to_install(
     synth: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(UserError, match=r"pip install 'asr\[synth\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[synth\]'"):
         synth.fetch(tmp_path / "synth")
     assert not (tmp_path / "synth").exists()
 

@@ -294,9 +294,9 @@ def test_a_documented_command_works(command: Command, folder: Path, run: Run) ->
             status, output = run(str(REPOSITORY / script), "--help")
             assert status == 0, output
             assert all(word in output for word in words if word.startswith("--"))
-        case ("pip", "install", extra) if extra.startswith("asr["):
+        case ("pip", "install", extra) if extra.startswith(".["):
             project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
-            assert re.search(rf"^{extra[4:-1]} = \[", project, re.MULTILINE)
+            assert re.search(rf"^{extra[2:-1]} = \[", project, re.MULTILINE)
         case ("pip", "install", path):
             alone = ["--no-build-isolation", "--no-deps", "--no-index", "-q", "--target", "site"]
             subprocess.run(
