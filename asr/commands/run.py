@@ -17,11 +17,19 @@ def run(config: Config) -> int:
     What cannot be prepared is not trained on: a corpus that lost more than
     `prepare.max_rejected` of its utterances stops here, and `prepare` has said what to do.
     """
-    for stage in (prepare, train) if config.preflight else (prepare, train, evaluate):
+    whole = (prepare, check_split, train, evaluate)
+    for stage in (prepare, train) if config.preflight else whole:
         status = stage(config)
         if status != 0:
             return status
-        if stage is prepare and not config.preflight:
-            # Hours of training should not come before finding that there is nothing to score.
-            Corpus.open(Path(config.prepare.folder)).split(config.split)
+    return 0
+
+
+def check_split(config: Config) -> int:
+    """Find that there is nothing to score before hours of training, not after; 0.
+
+    Raises:
+        UserError: the corpus has nothing in the split that is to be scored.
+    """
+    Corpus.open(Path(config.prepare.folder)).split(config.split)
     return 0

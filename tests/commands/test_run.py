@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 
 from asr.commands import run as command
 from asr.commands.compose import compose
+from asr.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -31,8 +36,23 @@ def test_the_stages_run_in_order_until_one_fails(
         monkeypatch.setattr(command, name, run)
 
     settings = compose(["recipe=an4"])
+    monkeypatch.setattr(command, "check_split", lambda config: 0)
     for name, result in zip(("prepare", "train", "evaluate"), statuses, strict=True):
         stage(name, result)
 
     assert command.run(settings) == status
     assert seen == called
+
+
+def test_a_corpus_without_the_split_to_score_is_found_before_training(
+    tone_manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [json.loads(line) for line in tone_manifest.read_text().splitlines()]
+    kept = [line for line in lines if line["split"] != "test"]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    for line in kept:
+        shutil.copy(tone_manifest.parent / line["audio"], tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="has nothing in a split 'test'"):
+        command.run(compose(["recipe=custom", "recipe.root=m.jsonl"]))
+    assert not (tmp_path / "runs").exists()
