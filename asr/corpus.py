@@ -234,7 +234,8 @@ def read_index(folder: Path) -> dict[str, Any]:
         index: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
-            f"There is no prepared corpus in {folder}. Make it: asr prepare recipe=NAME."
+            f"There is no prepared corpus in {folder}. Make it with "
+            "asr prepare and the same recipe= and recipe.root=."
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}). Run asr prepare again.") from None

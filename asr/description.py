@@ -37,6 +37,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         inner = next((f for f in (folder / "model", folder.parent / "model") if _holds(f)), None)
         hint = f" Did you mean {inner}?" if inner else ""
+        if folder.is_file():
+            raise UserError(f"{folder} is a file: the model's folder comes first, then recordings.")
+        if not folder.exists():
+            raise UserError(f"There is no model {folder}: the folder does not exist.{hint}")
         raise UserError(f"{folder} is no model: it holds no {DESCRIPTION}.{hint}")
     try:
         content = yaml.safe_load(file_inside(folder, DESCRIPTION).read_text(encoding="utf-8"))

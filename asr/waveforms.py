@@ -32,7 +32,7 @@ def duration_s_of(item: Audio, source: str) -> float:
         try:
             duration_s = audio.probe(item).duration_s
         except InputError as error:
-            raise UserError(f"{source}: {error}") from None
+            raise UserError(f"{error}.") from None
     else:
         duration_s = len(item) / audio.SAMPLE_RATE_HZ if np.ndim(item) else 0.0
     if duration_s > MAXIMUM_DURATION_S:
@@ -50,7 +50,7 @@ def waveform_of(item: Audio, source: str) -> npt.NDArray[np.float32]:
         try:
             return audio.load(item)
         except InputError as error:
-            raise UserError(f"{source}: {error}") from None
+            raise UserError(f"{error}.") from None
     if not isinstance(item, np.ndarray) or item.ndim != 1:
         shape = getattr(item, "shape", None)
         what = f"{type(item).__name__}{list(shape) if shape is not None else ''}"

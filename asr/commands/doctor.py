@@ -41,6 +41,10 @@ def doctor(as_json: bool) -> int:
         print(json.dumps([asdict(row) for row in rows], indent=2))
     else:
         _print_table(rows)
+        lacking = [row.name for row in rows if row.good is False]
+        print(
+            f"Not fit yet: {', '.join(lacking)}." if lacking else "All that is needed works here."
+        )
     return 1 if any(row.good is False for row in rows) else 0
 
 

@@ -47,7 +47,7 @@ Where things lie, below the working folder
 
 Exit status
   0    all good
-  1    some items failed; a file lists them
+  1    some items failed, and are listed
   2    wrong use or settings
   130  interrupted
   143  asked to stop

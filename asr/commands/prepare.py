@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -52,11 +53,17 @@ def prepare(config: Config) -> int:
     if result.rejected_share > config.prepare.max_rejected:
         print(
             f"asr: {result.rejected_share:.1%} were left out, more than prepare.max_rejected="
-            f"{config.prepare.max_rejected:g}: see {folder / 'rejected.jsonl'}",
+            f"{config.prepare.max_rejected:g}: see {folder / 'rejected.jsonl'}. Mend them, or go "
+            f"on without them: prepare.max_rejected={_allowance(result.rejected_share):g}",
             file=sys.stderr,
         )
         return 1
     return 0
+
+
+def _allowance(share: float) -> float:
+    """The next whole hundredth above a share."""
+    return math.ceil(100 * share) / 100
 
 
 def describe(result: PrepareResult) -> str:

@@ -69,7 +69,10 @@ def _inner_ctc(config: Config, data: TrainingData) -> InnerCtc | None:
         return None
     layers = int(config.model["layers"])
     if inner.layer > layers:
-        raise UserError(f"inner_ctc.layer={inner.layer}: the model has {layers} layers.")
+        raise UserError(
+            f"inner_ctc.layer={inner.layer} is more than model.layers={layers}: "
+            f"say inner_ctc.layer={layers}, or inner_ctc.weight=0 for no inner CTC."
+        )
     vocabulary_size = len((data.phones or data.units).symbols)
     return InnerCtc(inner.layer, inner.weight, vocabulary_size, data.phones is not None)
 

@@ -59,6 +59,8 @@ def transcribe(model: str, inputs: list[str], output: str | None, formats: list[
         UserError: there is no such model, nothing to transcribe, or the output cannot be written.
     """
     read_description(Path(model))  # a wrong model costs no second of loading torch
+    if output is not None and Path(output).exists() and not Path(output).is_dir():
+        raise UserError(f"{output} is a file: -o names a folder.")
     recordings, failures = find_recordings(inputs)
     if not recordings and not failures:
         raise UserError(f"There is no audio in {', '.join(inputs)}: see docs/transcribing.md.")

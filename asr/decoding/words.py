@@ -29,7 +29,7 @@ def words_of(units: Iterable[TimedUnit]) -> tuple[Word, ...]:
     return tuple(
         Word(
             word="".join(unit.symbol for unit in spelled),
-            start_s=round(spelled[0].start_s, 3),
+            start_s=round(max(0.0, spelled[0].start_s), 3),
             end_s=round(spelled[-1].end_s, 3),
             confidence=round(sum(unit.confidence for unit in spelled) / len(spelled), 4),
         )

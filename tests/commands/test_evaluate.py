@@ -249,7 +249,7 @@ def test_a_model_scored_on_what_it_was_trained_on_says_so(
     [
         (["split=validation"], "has nothing in a split 'validation'. It has: test, train."),
         (["name=mine"], "There is no model in runs/an4/mine/model. Train one"),
-        (["bundle=nowhere"], "nowhere is no model"),
+        (["bundle=nowhere"], "There is no model nowhere"),
         (["prepare.folder=nowhere"], "There is no prepared corpus in nowhere"),
     ],
 )

@@ -51,7 +51,9 @@ def test_what_is_missing_comes_with_advice_and_status_1(
     status = doctor.doctor(as_json=False)
 
     assert status == 1
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "soxr" in line]
+    *table, verdict = capsys.readouterr().out.splitlines()
+    assert verdict == "Not fit yet: soxr."
+    (line,) = [line for line in table if "soxr" in line]
     assert "missing" in line
     assert "make setup" in line
 
