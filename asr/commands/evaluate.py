@@ -60,13 +60,7 @@ def evaluate(config: Config) -> int:
     """
     console, notes = Console(highlight=False), Console(stderr=True, highlight=False)
     run = run_folder(config)
-    folder = Path(config.bundle) if config.bundle else run / "model"
-    if not config.bundle and not folder.is_dir():
-        name = "" if config.name == "base" else f" name={config.name}"
-        raise UserError(
-            f"There is no model in {folder}. Train one (asr train recipe={config.recipe.name}"
-            f"{name}) or give bundle=MODEL."
-        )
+    folder = _model_folder(config, run)
     own = folder.resolve() == (run / "model").resolve()
     corpus, split = _open(config)
     left_out = [one for one in corpus.rejected if one.split == config.split]
@@ -110,19 +104,9 @@ def evaluate(config: Config) -> int:
         ],
         warnings=_warnings(trained_on, results, left_out),
     )
-    metrics = Metrics(
-        wer=report.scores.wer,
-        cer=report.scores.cer,
-        ser=report.scores.ser,
-        words=report.scores.words,
-        substitutions=report.scores.substitutions,
-        deletions=report.scores.deletions,
-        insertions=report.scores.insertions,
-        wer_ci95=(report.interval.low, report.interval.high),
-        wer_ci95_drawn=f"{report.interval.count} {report.interval.drawn}",
-        missing=report.scores.missing,
+    metrics = _metrics(
+        report,
         failed=len(decoded.failures),
-        utterances=report.scores.utterances,
         audio_seconds=round(audio_s, 3),
         rtfx=round(rtfx, 2),
         normaliser=corpus.normaliser,
@@ -132,7 +116,6 @@ def evaluate(config: Config) -> int:
         split=config.split,
         model=str(folder),
         hardware=hardware,
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         stamp=stamp,
     )
     record.write(target, metrics, results, report)
@@ -140,6 +123,40 @@ def evaluate(config: Config) -> int:
         _add_score(folder, metrics)
     _show(report, target, decoded, console)
     return 1 if decoded.failures else 0
+
+
+def _model_folder(config: Config, run: Path) -> Path:
+    """The model that is to be scored: `bundle`, or the run's own."""
+    if config.bundle:
+        return Path(config.bundle)
+    folder = run / "model"
+    if not folder.is_dir():
+        name = "" if config.name == "base" else f" name={config.name}"
+        raise UserError(
+            f"There is no model in {folder}. Train one (asr train recipe={config.recipe.name}"
+            f"{name}) or give bundle=MODEL."
+        )
+    return folder
+
+
+def _metrics(report: Report, **others: Any) -> Metrics:
+    """What metrics.json holds: the report's scores, and what is known besides them."""
+    scores, interval = report.scores, report.interval
+    return Metrics(
+        wer=scores.wer,
+        cer=scores.cer,
+        ser=scores.ser,
+        words=scores.words,
+        substitutions=scores.substitutions,
+        deletions=scores.deletions,
+        insertions=scores.insertions,
+        wer_ci95=(interval.low, interval.high),
+        wer_ci95_drawn=f"{interval.count} {interval.drawn}",
+        missing=scores.missing,
+        utterances=scores.utterances,
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **others,
+    )
 
 
 def decode(bundle: Bundle, split: Split, notes: Console) -> Decoded:

@@ -59,7 +59,7 @@ def test_the_first_epoch_goes_from_short_to_long_and_later_ones_do_not() -> None
     first = [made.samples[batch.indices].mean() for batch in made.batches(1)]
     later = [made.samples[batch.indices].mean() for batch in made.batches(2)]
     assert first == sorted(first)
-    assert later != sorted(later)
+    assert abs(np.corrcoef(np.arange(len(later)), later)[0, 1]) < 0.5
 
 
 def as_lists(made: BatchPlan, epoch: int) -> list[list[int]]:
