@@ -75,7 +75,8 @@ class LogMel(nn.Module):
         if missing_samples > 0:
             waveforms = nn.functional.pad(waveforms, (0, missing_samples))
         with torch.autocast(waveforms.device.type, enabled=False):
-            frames = waveforms.float().unfold(1, self.window_samples, self.hop_samples)
+            samples = waveforms.to(self.window.dtype)
+            frames = samples.unfold(1, self.window_samples, self.hop_samples)
             frames = frames[:, : max(1, int(frame_lengths.max()))]  # [B, T, window]
             spectrum = torch.fft.rfft(frames * self.window, n=self.fft_size)
             power = spectrum.real.square() + spectrum.imag.square()  # [B, T, fft / 2 + 1]

@@ -15,6 +15,8 @@ from asr.errors import UserError, nearest
 COMPONENTS: dict[str, dict[str, str]] = {
     "models": {
         "lstm": "asr.models.lstm:LstmEncoder",
+        "gru": "asr.models.gru:GruEncoder",
+        "rnn": "asr.models.rnn:RnnEncoder",
     },
     "features": {
         "logmel": "asr.features:LogMel",

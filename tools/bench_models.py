@@ -3,7 +3,7 @@
     python tools/bench_models.py --threads 1
 
 packed:   PyTorch's bidirectional LSTM over `pack_padded_sequence`; exact.
-split:    `asr.models.recurrent.LstmLayer`, two single directions; exact.
+split:    `asr.models.recurrent.RecurrentLayer`, two single directions; exact.
 unpacked: PyTorch's bidirectional LSTM over the padded batch. Padding leaks into its backward
           direction, so it is exact only where all lengths are equal.
 
@@ -30,7 +30,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from asr.features import length_mask
-from asr.models.recurrent import LstmLayer
+from asr.models.lstm import LstmEncoder
+from asr.models.recurrent import RecurrentLayer
 
 VARIANTS = ("packed", "split", "unpacked")
 # How far outputs in [-1, 1] of two exact variants may lie apart.
@@ -69,7 +70,7 @@ class Variants:
     """The same layer three ways, with the same weights."""
 
     def __init__(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
-        layer = LstmLayer(shape.input_size, shape.hidden)
+        layer = RecurrentLayer(LstmEncoder.cell, shape.input_size, shape.hidden)
         whole = nn.LSTM(shape.input_size, shape.hidden, batch_first=True, bidirectional=True)
         assert layer.backwards is not None
         for suffix, direction in (("", layer.forwards), ("_reverse", layer.backwards)):

@@ -39,4 +39,5 @@ class CtcModel(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features [B, T, F], lengths [B] -> emissions [B, T', V], lengths [B]."""
         frames, lengths = self.encoder(features, lengths)
-        return self.head(frames).float().log_softmax(dim=-1), lengths
+        logits = self.head(frames).to(self.head.weight.dtype)  # in half precision under autocast
+        return logits.log_softmax(dim=-1), lengths

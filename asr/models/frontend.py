@@ -24,7 +24,7 @@ class FrameNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
 
     def forward(self, frames: Tensor) -> Tensor:  # [B, C, T, F]
-        wide = frames.float()
+        wide = frames.to(self.gain.dtype)  # under autocast they come in half precision
         mean = wide.mean(dim=(1, 3), keepdim=True)  # [B, 1, T, 1]
         variance = (wide - mean).square().mean(dim=(1, 3), keepdim=True)
         return (wide - mean) * (variance + 1e-5).rsqrt() * self.gain + self.bias

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from asr.models.recurrent import LstmLayer, reverse_within_lengths, start_lstm
+from asr.models.lstm import LstmEncoder
+from asr.models.recurrent import RecurrentLayer, reverse_within_lengths, start_cell
 
 
-def packed_twin(layer: LstmLayer, input_size: int, hidden: int) -> nn.LSTM:
+def packed_twin(layer: RecurrentLayer, input_size: int, hidden: int) -> nn.LSTM:
     twin = nn.LSTM(input_size, hidden, batch_first=True, bidirectional=True)
     assert layer.backwards is not None
     for name, value in layer.forwards.named_parameters():
@@ -22,7 +23,7 @@ def packed_twin(layer: LstmLayer, input_size: int, hidden: int) -> nn.LSTM:
 @pytest.mark.parametrize("lengths", [[7, 4, 1], [5, 5, 5], [9]])
 def test_outputs_and_gradients_equal_those_of_a_packed_lstm(lengths: list[int]) -> None:
     torch.manual_seed(0)
-    layer = LstmLayer(6, 8).double()
+    layer = RecurrentLayer(LstmEncoder.cell, 6, 8).double()
     twin = packed_twin(layer, 6, 8).double()
     frames = torch.randn(len(lengths), max(lengths), 6, dtype=torch.double)
     sizes = torch.tensor(lengths)
@@ -54,7 +55,7 @@ def test_reversal_turns_each_utterance_within_its_own_length() -> None:
 
 def test_recurrent_weights_start_orthogonal_and_the_forget_gate_open() -> None:
     lstm = nn.LSTM(5, 8)
-    start_lstm(lstm)
+    start_cell(lstm, 8)
     for gate in lstm.weight_hh_l0.data.split(8):
         torch.testing.assert_close(gate @ gate.T, torch.eye(8), atol=1e-5, rtol=0)
     assert (lstm.bias_ih_l0 + lstm.bias_hh_l0).tolist() == [0.0] * 8 + [1.0] * 8 + [0.0] * 16
