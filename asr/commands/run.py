@@ -6,6 +6,7 @@ from pathlib import Path
 
 from asr.commands.evaluate import evaluate
 from asr.commands.prepare import prepare
+from asr.commands.runs import read_finished, run_folder
 from asr.commands.train import train
 from asr.config import Config
 from asr.corpus import Corpus
@@ -17,11 +18,24 @@ def run(config: Config) -> int:
     What cannot be prepared is not trained on: a corpus that lost more than
     `prepare.max_rejected` of its utterances stops here, and `prepare` has said what to do.
     """
-    whole = (prepare, check_split, train, evaluate)
-    for stage in (prepare, train) if config.preflight else whole:
+    whole = (check_model, prepare, check_split, train, evaluate)
+    for stage in (check_model, prepare, train) if config.preflight else whole:
         status = stage(config)
         if status != 0:
             return status
+    return 0
+
+
+def check_model(config: Config) -> int:
+    """Find that no network can be made of the settings before a corpus is prepared for it; 0.
+
+    Raises:
+        UserError: its sizes fit nothing; says why.
+    """
+    if read_finished(run_folder(config)) is None:  # importing torch is for those that train
+        from asr.commands.training_module import build_encoder
+
+        build_encoder(config)
     return 0
 
 

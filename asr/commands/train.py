@@ -58,9 +58,10 @@ def train(config: Config) -> int:
     import torch
 
     from asr.commands.training_data import gather
-    from asr.commands.training_module import build
+    from asr.commands.training_module import build, build_encoder
 
     torch.set_num_threads(config.trainer.threads or os.cpu_count() or 1)
+    build_encoder(config)  # so that sizes that fit nothing are found before the data is read
     data = gather(config, corpus)
     print(f"train: {data}", file=sys.stderr, flush=True)
     module, bundle = build(config, data, corpus.normaliser, max_epochs)

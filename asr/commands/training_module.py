@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import torch
+from torch import nn
 
 from asr import registry
 from asr.augment import Augmentation, SpecAugment, Warp
@@ -32,7 +33,7 @@ def build(
     """
     inner = _inner_ctc(config, data)
     torch.manual_seed(config.seed)
-    network = _network(config, len(data.units.symbols))
+    network = CtcModel(build_encoder(config), len(data.units.symbols))
     features = _features(config, data)
     bundle = Bundle(
         network=network,
@@ -77,14 +78,19 @@ def _inner_ctc(config: Config, data: TrainingData) -> InnerCtc | None:
     return InnerCtc(inner.layer, inner.weight, vocabulary_size, data.phones is not None)
 
 
-def _network(config: Config, vocabulary_size: int) -> CtcModel:
+def build_encoder(config: Config) -> nn.Module:
+    """The network but for its head.
+
+    Raises:
+        UserError: nothing can be made of these sizes; says why.
+    """
     arguments = dict(config.model)
     component = registry.find("models", str(arguments.pop("name")))
     try:
-        encoder = component(input_size=config.features.mel_bins, **arguments)
+        encoder: nn.Module = component(input_size=config.features.mel_bins, **arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"model: {error}.") from None
-    return CtcModel(encoder, vocabulary_size)
+    return encoder
 
 
 def _features(config: Config, data: TrainingData) -> LogMel:

@@ -44,6 +44,25 @@ def test_the_stages_run_in_order_until_one_fails(
     assert seen == called
 
 
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("model.layers=0", "layers is at least 1, not 0"),
+        ("model.hidden=-3", "hidden is at least 1, not -3"),
+        ("model.dropout=1.0", r"dropout lies in \[0, 1\)"),
+        ("model.subsampling=5", "subsampling is one of 2, 3, 4, 6, not 5"),
+    ],
+)
+def test_sizes_that_fit_nothing_are_refused_before_the_corpus_is_prepared(
+    word: str, why: str, tone_manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["recipe=custom", f"recipe.root={tone_manifest}", word]
+    with pytest.raises(UserError, match=why):
+        command.run(compose(words))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_corpus_without_the_split_to_score_is_found_before_training(
     tone_manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
