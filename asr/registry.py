@@ -15,6 +15,13 @@ from asr.errors import UserError, nearest
 COMPONENTS: dict[str, dict[str, str]] = {
     "models": {
         "lstm": "asr.models.lstm:LstmEncoder",
+        "lstm_reference": "asr.models.lstm_reference:LstmReferenceEncoder",
+        "lstm_peephole": "asr.models.lstm_peephole:LstmPeepholeEncoder",
+        "lstm_layernorm": "asr.models.lstm_layernorm:LstmLayerNormEncoder",
+        "lstm_unidirectional": "asr.models.lstm_unidirectional:UnidirectionalLstmEncoder",
+        "lstm_attention": "asr.models.lstm_attention:LstmAttentionEncoder",
+        "lstm_transformer": "asr.models.lstm_transformer:LstmTransformerEncoder",
+        "transformer": "asr.models.transformer:TransformerEncoder",
         "gru": "asr.models.gru:GruEncoder",
         "rnn": "asr.models.rnn:RnnEncoder",
     },

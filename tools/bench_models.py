@@ -1,26 +1,31 @@
-"""How long one bidirectional LSTM layer takes: packed, split by direction, and unpacked.
+"""How long one recurrent layer takes: the ways round padding, and the cells of the family.
 
     python tools/bench_models.py --threads 1
 
-packed:   PyTorch's bidirectional LSTM over `pack_padded_sequence`; exact.
+Layers, bidirectional, of PyTorch's LSTM:
+packed:   over `pack_padded_sequence`; exact.
 split:    `asr.models.recurrent.RecurrentLayer`, two single directions; exact.
-unpacked: PyTorch's bidirectional LSTM over the padded batch. Padding leaks into its backward
-          direction, so it is exact only where all lengths are equal.
+unpacked: over the padded batch. Padding leaks into the backward direction, so it is exact only
+          where all lengths are equal.
 
-That the exact ones agree is checked before anything is timed. The variants take turns; the median
-of the turns is shown, and the fastest. `train` is forward and backward, `infer` forward alone. With
-one thread of a CPU it is the processor's time that counts, which other programs do not lengthen.
-On CUDA, half precision (fp16) is measured too.
+Cells, one direction each: PyTorch's own (lstm, gru, rnn) and those written by hand. `x lstm` is how
+many times as long as PyTorch's LSTM.
+
+That those agree which should is checked before anything is timed. The variants take turns; the
+median of the turns is shown, and of layers the fastest. `train` is forward and backward, `infer`
+forward alone. With one thread of a CPU it is the processor's time that counts, which other programs
+do not lengthen. On CUDA, half precision (fp16) is measured too.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -30,10 +35,29 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from asr.features import length_mask
+from asr.models.gru import GruEncoder, ReferenceGru
 from asr.models.lstm import LstmEncoder
-from asr.models.recurrent import RecurrentLayer
+from asr.models.lstm_layernorm import LayerNormLstm
+from asr.models.lstm_peephole import PeepholeLstm
+from asr.models.lstm_reference import ReferenceLstm
+from asr.models.recurrent import Cell, RecurrentLayer
+from asr.models.rnn import RnnEncoder
 
 VARIANTS = ("packed", "split", "unpacked")
+CELLS: dict[str, Cell] = {
+    "lstm": LstmEncoder.cell,
+    "lstm_reference": ReferenceLstm,
+    "lstm_peephole": PeepholeLstm,
+    "lstm_layernorm": LayerNormLstm,
+    "gru": GruEncoder.cell,
+    "gru reference": ReferenceGru,
+    "rnn": RnnEncoder.cell,
+}
+# Which give the same outputs with the same weights (and peepholes of zero).
+TWINS = {"lstm_reference": "lstm", "lstm_peephole": "lstm", "gru reference": "gru"}
+
+# Frames [B, T, F] and lengths [B] to outputs [B, T, H].
+Forward = Callable[[Tensor, Tensor], Tensor]
 # How far outputs in [-1, 1] of two exact variants may lie apart.
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 1e-2}
 
@@ -52,7 +76,8 @@ class Shape:
 class Timing:
     """Milliseconds of one variant: median and minimum of the turns.
 
-    `error` is how far its outputs lie from the packed ones, padding left out.
+    `error` is how far its outputs lie from those of the variant that it should agree with, padding
+    left out.
     """
 
     variant: str
@@ -108,24 +133,44 @@ def seconds_of(call: Callable[[], object], steps: int, device: torch.device) -> 
     return (clock() - began) / steps
 
 
+def layers(shape: Shape, device: torch.device, dtype: torch.dtype) -> dict[str, Forward]:
+    """The ways round padding, with the same weights."""
+    variants = Variants(shape, device, dtype)
+    return {name: getattr(variants, name) for name in VARIANTS}
+
+
+def cells(shape: Shape, device: torch.device, dtype: torch.dtype) -> dict[str, Forward]:
+    """One direction of each member of the family, twins with the same weights."""
+    made = {name: make(shape.input_size, shape.hidden) for name, make in CELLS.items()}
+    for name, twin in TWINS.items():
+        made[name].load_state_dict(made[twin].state_dict(), strict=False)
+
+    def forward(cell: nn.Module) -> Forward:
+        return lambda frames, lengths: cell(frames)[0]
+
+    return {name: forward(cell.to(device, dtype)) for name, cell in made.items()}
+
+
 def measure(
-    shape: Shape, equal: bool, device: torch.device, dtype: torch.dtype, turns: int, steps: int
+    forward: dict[str, Forward],
+    twins: dict[str, str],
+    shape: Shape,
+    equal: bool,
+    device: torch.device,
+    dtype: torch.dtype,
+    turns: int,
+    steps: int,
 ) -> list[Timing]:
-    """Time every variant on one batch.
+    """Time every variant on one batch; `twins` says which other one's outputs a variant has.
 
     Raises:
-        RuntimeError: two exact variants disagree.
+        RuntimeError: it has others.
     """
-    torch.manual_seed(0)
-    variants = Variants(shape, device, dtype)
     shortest = shape.frames if equal else shape.frames // 2
     lengths = torch.linspace(shape.frames, shortest, shape.batch).long().to(device)
     size = (shape.batch, shape.frames, shape.input_size)
     frames = torch.randn(size, device=device, dtype=dtype, requires_grad=True)  # [B, T, F]
     mask = length_mask(lengths, shape.frames)[:, :, None]  # [B, T, 1]
-    forward: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-        name: getattr(variants, name) for name in VARIANTS
-    }
 
     def train(name: str) -> None:
         (forward[name](frames, lengths) * mask).sum().backward()
@@ -135,15 +180,17 @@ def measure(
             forward[name](frames, lengths)
 
     with torch.inference_mode():
-        outputs = {name: forward[name](frames, lengths) * mask for name in VARIANTS}
-    error = {name: float((outputs[name] - outputs["packed"]).abs().max()) for name in VARIANTS}
-    for name in VARIANTS if equal else ("packed", "split"):
-        if error[name] > TOLERANCE[dtype]:
-            raise RuntimeError(f"{name} and packed are {error[name]:.2g} apart at {shape}")
+        outputs = {name: call(frames, lengths) * mask for name, call in forward.items()}
+    error = dict.fromkeys(forward, 0.0)
+    for name, twin in twins.items():
+        error[name] = float((outputs[name] - outputs[twin]).abs().max())
+        leaks = name == "unpacked" and not equal
+        if error[name] > TOLERANCE[dtype] and not leaks:
+            raise RuntimeError(f"{name} and {twin} are {error[name]:.2g} apart at {shape}")
 
     taken: dict[str, list[float]] = {}
     for turn in range(turns + 1):
-        for name in VARIANTS:
+        for name in forward:
             for task, call in (("train", train), ("infer", infer)):
                 seconds = seconds_of(lambda c=call, n=name: c(n), steps, device)  # type: ignore[misc]
                 if turn > 0:  # the first sets libraries up
@@ -160,11 +207,11 @@ def measure(
             infer_ms=statistics.median(taken[name + "infer"]),
             infer_min_ms=min(taken[name + "infer"]),
         )
-        for name in VARIANTS
+        for name in forward
     ]
 
 
-def print_table(timings: list[Timing], title: str) -> None:
+def print_layers(timings: list[Timing], title: str) -> None:
     table = Table(title=title, title_justify="left")
     for column in ("lengths", "dtype", "hidden", "variant"):
         table.add_column(column)
@@ -183,8 +230,27 @@ def print_table(timings: list[Timing], title: str) -> None:
     Console(highlight=False).print(table)
 
 
+def print_cells(timings: list[Timing], title: str) -> None:
+    table = Table(title=title, title_justify="left")
+    for column in ("dtype", "hidden", "cell"):
+        table.add_column(column, no_wrap=True)
+    for column in ("train ms", "x lstm", "infer ms", "x lstm"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for timing in timings:
+        if timing.variant == "lstm":
+            table.add_section()
+            lstm = timing
+        table.add_row(
+            *(timing.dtype, str(timing.hidden), timing.variant),
+            *(f"{timing.train_ms:.2f}", f"{timing.train_ms / lstm.train_ms:.2f}"),
+            *(f"{timing.infer_ms:.2f}", f"{timing.infer_ms / lstm.infer_ms:.2f}"),
+        )
+    Console(highlight=False).print(table)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--only", choices=("layers", "cells"), help="one of the two tables")
     parser.add_argument("--batch", type=int, default=12, help="utterances")
     parser.add_argument("--frames", type=int, default=120, help="of the longest utterance")
     parser.add_argument("--input", type=int, default=512, help="width of the layer's input")
@@ -203,16 +269,25 @@ def main() -> int:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     dtypes = [torch.float32] + [torch.float16] * (device.type == "cuda")
-    timings = [
-        timing
-        for dtype in dtypes
-        for hidden in options.hidden
-        for equal in (False, True)
-        for timing in measure(
-            Shape(options.batch, options.frames, options.input, hidden),
-            *(equal, device, dtype, options.turns, options.steps),
-        )
-    ]
+
+    def timings(
+        make: Callable[..., dict[str, Forward]], twins: dict[str, str], lengths: Sequence[bool]
+    ) -> list[Timing]:
+        found = []
+        for dtype, hidden, equal in itertools.product(dtypes, options.hidden, lengths):
+            torch.manual_seed(0)
+            shape = Shape(options.batch, options.frames, options.input, hidden)
+            forward = make(shape, device, dtype)
+            repeated = (options.turns, options.steps)
+            found += measure(forward, twins, shape, equal, device, dtype, *repeated)
+        return found
+
+    found: dict[str, list[Timing]] = {}
+    if options.only != "cells":
+        exact = {"split": "packed", "unpacked": "packed"}
+        found["layers"] = timings(layers, exact, lengths=(False, True))
+    if options.only != "layers":
+        found["cells"] = timings(cells, TWINS, lengths=(False,))
     if options.json:
         result = {
             "hardware": hardware(device),
@@ -221,12 +296,15 @@ def main() -> int:
             "input": options.input,
             "turns": options.turns,
             "steps": options.steps,
-            "timings": [asdict(timing) for timing in timings],
+            **{name: [asdict(row) for row in rows] for name, rows in found.items()},
         }
         print(json.dumps(result))
         return 0
-    title = f"{options.batch} utterances of up to {options.frames} frames, input {options.input}"
-    print_table(timings, title)
+    sizes = f"{options.batch} utterances of up to {options.frames} frames, input {options.input}"
+    if "layers" in found:
+        print_layers(found["layers"], f"Bidirectional LSTM layers: {sizes}")
+    if "cells" in found:
+        print_cells(found["cells"], f"Cells, one direction: {sizes}")
     print(hardware(device))
     return 0
 

@@ -60,11 +60,26 @@ class ConvSubsampling(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """[B, T, F], [B] -> [B, T', output_size], [B]."""
         frames = features[:, None]  # [B, 1, T, F]
-        layers = ((self.first, self.first_norm), (self.second, self.second_norm))
-        for (convolution, norm), stride in zip(layers, self.strides, strict=True):
+        for position, stride in enumerate(self.strides):
             inside = length_mask(lengths, frames.shape[2])[:, None, :, None]
-            frames = nn.functional.silu(norm(convolution(frames * inside)))  # [B, C, T / s, F / 2]
+            frames = self.convolved(position, frames * inside)  # [B, C, T / s, F / 2]
             lengths = (lengths + stride - 1).div(stride, rounding_mode="floor")
+        return self.projected(frames), lengths
+
+    def convolved(self, position: int, frames: Tensor, time_padding: int = 1) -> Tensor:
+        """The first or second convolution and its norm: [B, C, T, F] -> [B, C', T', F / 2].
+
+        `time_padding` frames of zeros stand before the first frame and after the last; a stream,
+        whose frames go on, has none.
+        """
+        convolution = (self.first, self.second)[position]
+        norm = (self.first_norm, self.second_norm)[position]
+        weight, bias, stride = convolution.weight, convolution.bias, convolution.stride
+        frames = nn.functional.conv2d(frames, weight, bias, stride, padding=(time_padding, 1))
+        return nn.functional.silu(norm(frames))
+
+    def projected(self, frames: Tensor) -> Tensor:
+        """What the convolutions give as vectors: [B, C, T', F / 4] -> [B, T', output_size]."""
         batch, channels, time, bins = frames.shape
         flat = frames.transpose(1, 2).reshape(batch, time, channels * bins)
-        return self.project(flat), lengths
+        return self.project(flat)

@@ -36,12 +36,30 @@ def benchmark(folder: Path, name: str, *words: str) -> dict[str, Any]:
 def test_only_the_unpacked_layer_on_mixed_lengths_gives_other_outputs(tmp_path: Path) -> None:
     found = benchmark(tmp_path, "bench_models.py", "--quick", "--threads", "1", "--device", "cpu")
     assert "load" in found["hardware"]
-    timings = {(row["lengths"], row["variant"]): row for row in found["timings"]}
+    timings = {(row["lengths"], row["variant"]): row for row in found["layers"]}
     assert len(timings) == 6
     for (lengths, variant), row in timings.items():
         assert (row["error"] > 1e-3) == ((lengths, variant) == ("mixed", "unpacked"))
         assert 0 < row["train_min_ms"] <= row["train_ms"]
         assert 0 < row["infer_min_ms"] <= row["infer_ms"]
+    cells = {row["variant"]: row for row in found["cells"]}
+    assert list(cells) == [
+        *("lstm", "lstm_reference", "lstm_peephole", "lstm_layernorm"),
+        *("gru", "gru reference", "rnn"),
+    ]
+    for row in cells.values():
+        assert row["error"] < 1e-5
+        assert 0 < row["train_min_ms"] <= row["train_ms"]
+        assert 0 < row["infer_min_ms"] <= row["infer_ms"]
+
+
+def test_the_table_of_cells_shows_how_many_times_the_lstms_time(tmp_path: Path) -> None:
+    words = ("--quick", "--threads", "1", "--device", "cpu", "--only", "cells")
+    shown = python(tmp_path, str(REPOSITORY / "tools" / "bench_models.py"), *words)
+    lstm = next(line for line in shown.splitlines() if " lstm " in line and "float32" in line)
+    assert lstm.count("1.00") == 2
+    assert "lstm_peephole" in shown
+    assert "packed" not in shown
 
 
 def test_every_second_of_an_epoch_belongs_to_a_stage(tmp_path: Path, tone_manifest: Path) -> None:
