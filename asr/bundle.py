@@ -28,6 +28,7 @@ from asr.errors import UserError, nearest
 from asr.features import LogMel
 from asr.files import digest_bytes, replace_folder, write_atomically
 from asr.models.ctc import CtcModel
+from asr.streaming import Stream
 from asr.text import NORMALISERS, CharacterUnits, units_from_dict, units_to_dict
 from asr.waveforms import BATCH_S, Audio, batches_by_length, duration_s_of, waveform_of
 
@@ -101,6 +102,14 @@ class Bundle:
             features, lengths = self.features(*self.padded(waveforms))
             emissions, lengths = self.network(features, lengths)
         return emissions, lengths
+
+    def stream(self) -> Stream:
+        """A new stream: takes a recording while it comes, gives its emissions and text so far.
+
+        Raises:
+            UserError: this model needs the whole utterance; says what to train instead.
+        """
+        return Stream(self.network, self.features, self.units)
 
     def padded(self, waveforms: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """One batch `[B, S]` of waveforms, zeros at their ends, and their lengths `[B]`."""
