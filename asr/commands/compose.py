@@ -21,6 +21,7 @@ from asr.recipes import package_folder, searched_folders
 if typing.TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
+SEVERAL = "{!r} gives several values; a run has one. Lists stand in [ ]; -m runs one after another."
 PRIMARY = "config"  # conf/config.yaml names the groups and holds what belongs to none
 
 
@@ -106,6 +107,8 @@ def _check_choices(chosen: list[str], available: dict[str, list[str]]) -> None:
     for word in chosen:
         group, _, name = word.partition("=")
         names = available[group]
+        if "," in name:
+            raise UserError(SEVERAL.format(word))
         if name not in names:
             raise UserError(f"No {group} is called {name!r}.{nearest(name, names)} {_known(names)}")
     if "recipe" not in map(_key, chosen):
@@ -169,10 +172,15 @@ def _escaped(text: str) -> str:
     return "\\'".join([*inner, parts[-1]]) + tail * 2
 
 
+def is_text(key: str) -> bool:
+    """Whether a setting's value is a text, which is taken as it was typed."""
+    return _types().get(key) in (str, str | None)
+
+
 def _quoted(word: str) -> str:
     """Keep a text's value as it was typed: a path may hold any sign, and a run be called `007`."""
     key, _, value = word.partition("=")
-    if _types().get(key) not in (str, str | None) or value == "null" or value[:1] in ("'", '"'):
+    if not is_text(key) or value == "null" or value[:1] in ("'", '"'):
         return word
     return f"{key}='{_escaped(value)}'"
 
@@ -194,7 +202,7 @@ def _parsed(words: list[str]) -> list[Override]:
 def _check_override(word: str, override: Override, known: dict[str, Any]) -> None:
     """The key must be there, and get one value."""
     if override.is_sweep_override():
-        raise UserError(f"{word!r} gives several values; a run has one. Lists stand in [ ].")
+        raise UserError(SEVERAL.format(word))
     key, value = _key(word), override.value()
     for name in [key, *(_leaves(value, f"{key}.") if isinstance(value, dict) else [])]:
         if name not in known:

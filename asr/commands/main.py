@@ -71,25 +71,51 @@ Model = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
 
 
-def _add_configured(command: str) -> None:
-    """Add a command that takes its settings as KEY=VALUE words."""
+Multirun = Annotated[
+    bool,
+    typer.Option(
+        "-m", "--multirun", help="One run for each combination of values, and a table of them all."
+    ),
+]
+
+
+def _configured(command: str, settings: list[str] | None, cfg: str | None) -> int:
+    """Run a command that takes its settings as KEY=VALUE words, or print them."""
+    from asr.commands import compose
+
+    config = compose.compose(settings or [])
+    if cfg:
+        print(compose.to_yaml(config), end="")
+        return GOOD
+    entry: Callable[..., int] = getattr(importlib.import_module(f"asr.commands.{command}"), command)
+    return entry(config)
+
+
+@app.command("prepare", help=manual.configured("prepare"))
+def prepare(settings: Settings = None, cfg: Cfg = None) -> int:
+    return _configured("prepare", settings, cfg)
+
+
+def _add_training(command: str) -> None:
+    """Add a command that gives each run a folder, so that -m has several to compare."""
 
     @app.command(command, help=manual.configured(command))
-    def configured(settings: Settings = None, cfg: Cfg = None) -> int:
-        from asr.commands import compose
-
-        config = compose.compose(settings or [])
+    def configured(settings: Settings = None, cfg: Cfg = None, multirun: Multirun = False) -> int:
+        if not multirun:
+            return _configured(command, settings, cfg)
         if cfg:
-            print(compose.to_yaml(config), end="")
+            from asr.commands import compose, jobs
+
+            for job in jobs.plan(settings or [])[0]:
+                print(f"--- # {job}\n{compose.to_yaml(job.config)}", end="")
             return GOOD
-        entry: Callable[..., int] = getattr(
-            importlib.import_module(f"asr.commands.{command}"), command
-        )
-        return entry(config)
+        from asr.commands.sweep import sweep
+
+        return sweep(command, settings or [])
 
 
-for _command in ("prepare", "train", "evaluate", "run"):
-    _add_configured(_command)
+for _command in ("train", "evaluate", "run"):
+    _add_training(_command)
 
 
 @app.command("transcribe", help=manual.TRANSCRIBE)
@@ -147,6 +173,41 @@ def describe(
     from asr.commands import describe as command
 
     return command.describe(model, as_json)
+
+
+@app.command("gates", help=manual.GATES)
+def gates(
+    model: Model,
+    audio: Annotated[str, typer.Argument(metavar="AUDIO", show_default=False, help="A recording.")],
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write the page here: gates.html."),
+    ] = None,
+    png: Annotated[
+        str | None, typer.Option("--png", metavar="FILE", help="Write a picture for slides here.")
+    ] = None,
+    start: Annotated[
+        float, typer.Option("--start", metavar="S", help="Second to begin with.")
+    ] = 0.0,
+    length: Annotated[
+        float, typer.Option("--length", metavar="S", help="Seconds to show, at most 60.")
+    ] = 20.0,
+    layer: Annotated[
+        int | None,
+        typer.Option(
+            "--layer",
+            metavar="N",
+            show_default=False,
+            help="Layer of the picture, which the page begins with; the last unless told.",
+        ),
+    ] = None,
+    direction: Annotated[
+        Literal["forward", "backward"], typer.Option("--direction", help="Likewise its direction.")
+    ] = "forward",
+) -> int:
+    from asr.commands import gates as command
+
+    return command.gates(model, audio, output, png, start, length, layer, direction)
 
 
 @app.command("doctor", help=manual.DOCTOR)

@@ -14,6 +14,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "From audio to text": {
         "transcribe": "turn recordings into text, with times and confidence",
         "describe": "what a model is, was trained on and scored",
+        "gates": "what the gates of an LSTM did while it heard a recording",
     },
     "This machine": {
         "doctor": "what works here, and what to do about what does not",
@@ -32,18 +33,21 @@ Examples
   asr run recipe=synth                             a first model, from made-up speech
   asr run recipe=an4 recipe.root=PATH/an4          real speech, from raw files to word error rate
   asr run recipe=custom recipe.root=train.jsonl    your own recordings, listed in a manifest
+  asr run -m recipe=an4 model=lstm,gru seed=1,2    each combination, and a table that compares them
   asr transcribe runs/an4/base/model calls/ -o out/
   asr evaluate recipe=an4 bundle=runs/synth/base/model
 
 Settings
   prepare, train, evaluate and run take settings as KEY=VALUE. They start from the files of conf/,
   in the working folder first and then the package's own. --cfg job prints them all and leaves.
+  With -m a setting of train, evaluate and run may have several values, as KEY=A,B.
 
 Where things lie, below the working folder
   corpora/RECIPE/           the prepared corpus, and rejected.jsonl: what was left out, and why
   runs/RECIPE/NAME/         a run: checkpoints, curves, log; name=NAME chooses it (base)
   runs/RECIPE/NAME/model/   the trained model, which works wherever it is copied
   runs/RECIPE/NAME/eval/    scores, hypotheses and reports
+  runs/RECIPE/comparisons/  tables of what was run with -m
 
 Exit status
   0    all good
@@ -77,6 +81,7 @@ _CONFIGURED = {
             "asr train recipe=an4 name=small model.hidden=128 trainer.max_epochs=30",
             "asr train recipe=an4 preflight=only",
             "asr train recipe=an4 data=all",
+            "asr train -m recipe=an4 optim.learning_rate=1e-3,2e-3",
         ),
     ),
     "evaluate": (
@@ -86,6 +91,7 @@ _CONFIGURED = {
         (
             "asr evaluate recipe=an4",
             "asr evaluate recipe=an4 split=validation",
+            "asr evaluate -m recipe=an4 name=base,small",
             "asr evaluate recipe=fsdd bundle=runs/an4/base/model",
         ),
     ),
@@ -97,6 +103,7 @@ _CONFIGURED = {
             "asr run recipe=synth",
             "asr run recipe=an4 recipe.root=PATH/an4",
             "asr run recipe=custom recipe.root=train.jsonl name=first seed=7",
+            "asr run -m recipe=an4 model=lstm,gru,rnn          a run of each, and a table of all",
         ),
     ),
 }
@@ -170,6 +177,23 @@ DESCRIBE = "\n\n".join(
             "Examples",
             "  asr describe runs/an4/base/model",
             "  asr describe runs/an4/base/model --json",
+        ),
+    ]
+)
+
+GATES = "\n\n".join(
+    [
+        "What the gates of an LSTM did while it heard a recording.",
+        "Writes a page that opens without a network: sound, log-mel, forget, input and output gates"
+        " and cells of every layer and direction on one time axis, and what the network emitted"
+        " where. --png draws one layer and direction as a picture. Figures are printed: mean"
+        " openness, memory, saturated share (docs/gates.md). Give -o, --png, or both. Of a longer"
+        " recording 20 seconds are shown, which the network then hears alone.",
+        _as_it_stands(
+            "Examples",
+            "  asr gates runs/an4/base/model meeting.wav -o gates.html",
+            "  asr gates runs/an4/base/model meeting.wav -o gates.html --start 0.5 --length 2",
+            "  asr gates runs/an4/base/model meeting.wav --png gates.png --layer 1",
         ),
     ]
 )

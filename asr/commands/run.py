@@ -7,7 +7,7 @@ from pathlib import Path
 from asr.commands.evaluate import evaluate
 from asr.commands.prepare import prepare
 from asr.commands.runs import read_finished, run_folder
-from asr.commands.train import train
+from asr.commands.train import check_settings, train
 from asr.config import Config
 from asr.corpus import Corpus
 
@@ -18,24 +18,22 @@ def run(config: Config) -> int:
     What cannot be prepared is not trained on: a corpus that lost more than
     `prepare.max_rejected` of its utterances stops here, and `prepare` has said what to do.
     """
-    whole = (check_model, prepare, check_split, train, evaluate)
-    for stage in (check_model, prepare, train) if config.preflight else whole:
+    whole = (check_training, prepare, check_split, train, evaluate)
+    for stage in (check_training, prepare, train) if config.preflight else whole:
         status = stage(config)
         if status != 0:
             return status
     return 0
 
 
-def check_model(config: Config) -> int:
-    """Find that no network can be made of the settings before a corpus is prepared for it; 0.
+def check_training(config: Config) -> int:
+    """Find what would refuse a training before a corpus is prepared for it; 0.
 
     Raises:
-        UserError: its sizes fit nothing; says why.
+        UserError: see `asr.commands.train.check_settings`.
     """
     if read_finished(run_folder(config)) is None:  # importing torch is for those that train
-        from asr.commands.training_module import build_encoder
-
-        build_encoder(config)
+        check_settings(config)
     return 0
 
 

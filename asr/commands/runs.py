@@ -21,12 +21,19 @@ IDENTITY = ("seed", "units", "features", "augment", "model", "inner_ctc", "optim
 
 @dataclass(frozen=True)
 class Finished:
-    """How a run ended. `best_wer` is of validation, and None where there was none."""
+    """How a run ended. `best_wer` is of validation, and None where there was none.
+
+    What follows it was not always recorded. The peaks are of the largest of the processes that
+    trained: all that it held, and what its tensors took on a GPU.
+    """
 
     epochs: int
     max_epochs: int
     best_epoch: int
     best_wer: float | None
+    parameters: int | None = None
+    peak_resident_bytes: int | None = None
+    peak_cuda_bytes: int | None = None
 
 
 def run_folder(config: Config, name: str | None = None) -> Path:

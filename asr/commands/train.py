@@ -53,15 +53,14 @@ def train(config: Config) -> int:
         if finished is not None and max_epochs <= finished.max_epochs:
             print(f"train: {folder} is finished ({_outcome(finished)})", file=sys.stderr)
             return 0
-    choose_device(config.trainer.accelerator)
+    check_settings(config)
 
     import torch
 
     from asr.commands.training_data import gather
-    from asr.commands.training_module import build, build_encoder
+    from asr.commands.training_module import build
 
     torch.set_num_threads(config.trainer.threads or os.cpu_count() or 1)
-    build_encoder(config)  # so that sizes that fit nothing are found before the data is read
     data = gather(config, corpus)
     print(f"train: {data}", file=sys.stderr, flush=True)
     module, bundle = build(config, data, corpus.normaliser, max_epochs)
@@ -70,6 +69,20 @@ def train(config: Config) -> int:
     # Only now, so that settings that do not fit leave the name free.
     claim(folder, config, corpus.fingerprint)
     return _fit(config, data, module, bundle, corpus.fingerprint)
+
+
+def check_settings(config: Config) -> None:
+    """Find what no corpus would mend, before one is prepared or read.
+
+    Raises:
+        UserError: the device is not there, the run `base` is needed and not finished, or no network
+            can be made of the sizes.
+    """
+    epochs_of(config)
+    choose_device(config.trainer.accelerator)
+    from asr.commands.network import check_sizes
+
+    check_sizes(config)
 
 
 def epochs_of(config: Config) -> int:
@@ -134,7 +147,7 @@ def _fit(
                 "train: stopped by %s; the same command goes on after the last finished epoch", stop
             )
             return stop.status
-        finished = Finished(outcome.epochs, module.max_epochs, outcome.best_epoch, outcome.best_wer)
+        finished = Finished(max_epochs=module.max_epochs, **vars(outcome))
         write_finished(folder, finished)
         log.info("train: %s is finished (%s)", folder, _outcome(finished))
         log.info("  model    %s", folder / "model")

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import torch
-from torch import nn
 
 from asr import registry
 from asr.augment import Augmentation, SpecAugment, Warp
 from asr.bundle import Bundle
+from asr.commands.network import build_encoder
 from asr.commands.training_data import TrainingData
 from asr.config import Config
 from asr.data.dataset import waveform
-from asr.errors import UserError
 from asr.features import LogMel
 from asr.models.ctc import CtcModel
 from asr.training.module import CtcTraining, InnerCtc
@@ -29,7 +28,7 @@ def build(
     """What is trained, and the bundle around its averaged weights.
 
     Raises:
-        UserError: the model or the inner CTC cannot be made of these settings.
+        UserError: the model cannot be made of these settings.
     """
     inner = _inner_ctc(config, data)
     torch.manual_seed(config.seed)
@@ -68,29 +67,8 @@ def _inner_ctc(config: Config, data: TrainingData) -> InnerCtc | None:
     inner = config.inner_ctc
     if inner.weight == 0:
         return None
-    layers = int(config.model["layers"])
-    if inner.layer > layers:
-        raise UserError(
-            f"inner_ctc.layer={inner.layer} is more than model.layers={layers}: "
-            f"say inner_ctc.layer={layers}, or inner_ctc.weight=0 for no inner CTC."
-        )
     vocabulary_size = len((data.phones or data.units).symbols)
     return InnerCtc(inner.layer, inner.weight, vocabulary_size, data.phones is not None)
-
-
-def build_encoder(config: Config) -> nn.Module:
-    """The network but for its head.
-
-    Raises:
-        UserError: nothing can be made of these sizes; says why.
-    """
-    arguments = dict(config.model)
-    component = registry.find("models", str(arguments.pop("name")))
-    try:
-        encoder: nn.Module = component(input_size=config.features.mel_bins, **arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"model: {error}.") from None
-    return encoder
 
 
 def _features(config: Config, data: TrainingData) -> LogMel:

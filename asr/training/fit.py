@@ -20,7 +20,7 @@ from asr.training.checkpoint import (
     newest_readable,
 )
 from asr.training.datamodule import CorpusBatches
-from asr.training.memory import ReturnMemory
+from asr.training.memory import PeakMemory, ReturnMemory
 from asr.training.module import CtcTraining
 from asr.training.progress import RunProgress
 from asr.training.record import Record
@@ -40,11 +40,17 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How training ended. `best_wer` is of validation, and None where there was none."""
+    """How training ended. `best_wer` is of validation, and None where there was none.
+
+    `parameters` are the network's; the peaks are those of `PeakMemory`.
+    """
 
     epochs: int
     best_epoch: int
     best_wer: float | None
+    parameters: int
+    peak_resident_bytes: int
+    peak_cuda_bytes: int | None
 
 
 def fit(
@@ -76,7 +82,7 @@ def fit(
     keeper = EpochCheckpoint(
         folder / "checkpoints", save_model, validation is not None, settings.patience
     )
-    stopper = StopOnSignal()
+    stopper, peak = StopOnSignal(), PeakMemory()
     # What Lightning advises is for the writers of its applications.
     warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -90,6 +96,7 @@ def fit(
             RunProgress(log_epoch),
             keeper,
             ReturnMemory(),
+            peak,
             stopper,
         ],
         logger=TensorBoardLogger(folder / "tensorboard", name="", version=""),
@@ -113,6 +120,13 @@ def fit(
     trainer.fit(module, loaders, ckpt_path=resumed, weights_only=True)
     if stopper.received is not None:  # after the last batch: what follows training does not begin
         raise StoppedError(stopper.received)
-    if validation is None:
-        return Outcome(trainer.current_epoch, trainer.current_epoch, None)
-    return Outcome(trainer.current_epoch, keeper.best_epoch, keeper.best_wer)
+    epochs = trainer.current_epoch
+    validated = validation is not None
+    return Outcome(
+        epochs=epochs,
+        best_epoch=keeper.best_epoch if validated else epochs,
+        best_wer=keeper.best_wer if validated else None,
+        parameters=parameters,
+        peak_resident_bytes=peak.resident_bytes,
+        peak_cuda_bytes=peak.cuda_bytes or None,
+    )

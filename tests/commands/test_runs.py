@@ -101,7 +101,14 @@ def test_identity_holds_recipe_corpus_and_flat_keys() -> None:
 
 def test_how_a_run_ended_is_kept(tmp_path: Path) -> None:
     assert read_finished(tmp_path) is None
-    write_finished(tmp_path, Finished(10, 12, 8, 0.25))
+    finished = Finished(10, 12, 8, 0.25, 4_400_000, 900_000_000, None)
+    write_finished(tmp_path, finished)
+    assert read_finished(tmp_path) == finished
+
+
+def test_a_run_that_ended_before_more_was_recorded_is_still_read(tmp_path: Path) -> None:
+    old = '{"epochs": 10, "max_epochs": 12, "best_epoch": 8, "best_wer": 0.25}'
+    (tmp_path / "finished.json").write_text(old)
     assert read_finished(tmp_path) == Finished(10, 12, 8, 0.25)
 
 

@@ -1,10 +1,13 @@
-"""When freed memory is given back."""
+"""When freed memory is given back, and how much was taken at most."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from asr.training import memory
 
@@ -28,3 +31,27 @@ def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     callback._trimmed = float("-inf")
     callback.on_train_batch_end(None)  # type: ignore[arg-type]
     assert callback._trim is None
+
+
+def test_the_peak_is_of_the_most_that_was_held_and_stays() -> None:
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    before = memory.peak_resident_bytes()
+    hundred = 100_000_000
+    held = b"x" * (before - resident + hundred)
+    after = memory.peak_resident_bytes()
+    del held
+    assert after - before == pytest.approx(hundred, rel=0.1)
+    assert memory.peak_resident_bytes() == pytest.approx(after, rel=0.01)
+
+
+def test_the_peak_of_a_run_is_that_of_its_largest_process() -> None:
+    now = pytest.approx(memory.peak_resident_bytes(), rel=0.01)
+    first, second = memory.PeakMemory(), memory.PeakMemory()
+    assert first.state_dict() == {
+        "resident_bytes": now,
+        "cuda_bytes": torch.cuda.max_memory_allocated(),
+    }
+    second.load_state_dict({"resident_bytes": 10**15, "cuda_bytes": 10**14})
+    assert (second.resident_bytes, second.cuda_bytes) == (10**15, 10**14)
+    second.load_state_dict({"resident_bytes": 1, "cuda_bytes": 0})
+    assert second.resident_bytes == now

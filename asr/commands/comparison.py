@@ -1,0 +1,198 @@
+"""What the jobs of a sweep came to: a table on the screen and in files, and a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from asr.commands.figures import Figures
+from asr.commands.jobs import Varying, label
+from asr.files import explain_write_errors, write_atomically
+from asr.scoring.report import percent
+
+ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A job: the values it has of what varies, its run, how it ended and why so, its figures."""
+
+    varying: Varying
+    run: Path
+    split: str
+    ended: str
+    why: str = ""
+    figures: Figures = field(default_factory=Figures)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the table."""
+
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table: fields of `Figures`, and how they are written.
+
+    The lowest of rates is set in bold, where there are several.
+    """
+
+    title: str
+    fields: tuple[str, ...]
+    written: Callable[..., str]
+    is_rate: bool = False
+
+    def values(self, row: Row) -> list[Any]:
+        """The row's fields; empty where one is not known."""
+        values = [getattr(row.figures, name) for name in self.fields]
+        return [] if None in values else values
+
+    def cells(self, rows: Sequence[Row]) -> list[Cell]:
+        """One for each row."""
+        known = [values[0] for row in rows if (values := self.values(row))]
+        lowest = [min(known)] if self.is_rate and len(known) > 1 else None
+        return [
+            Cell(self.written(*values), values == lowest) if values else Cell("–")
+            for values in map(self.values, rows)
+        ]
+
+
+def _columns(split: str) -> list[Column]:
+    return [
+        Column("parameters", ("parameters",), lambda count: f"{count / 1e6:.2f} M"),
+        Column("best epoch", ("best_epoch", "epochs"), "{} of {}".format),
+        Column("s an epoch", ("epoch_s",), "{:.1f}".format),
+        Column("memory", ("peak_resident_bytes",), _gigabytes),
+        Column("GPU memory", ("peak_cuda_bytes",), _gigabytes),
+        Column("validation WER", ("validation_wer",), percent, is_rate=True),
+        Column(f"{split} WER".strip(), ("wer",), percent, is_rate=True),
+        Column("95 %", ("wer_low", "wer_high"), _interval),
+        Column("CER", ("cer",), percent, is_rate=True),
+    ]
+
+
+def _gigabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.2f} GB"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{percent(low).removesuffix(' %')} – {percent(high)}"
+
+
+def cells(rows: Sequence[Row]) -> list[list[Cell]]:
+    """The titles, then a list a row. Columns in which nothing is known are left out."""
+    splits = {row.split for row in rows}
+    columns = [
+        column
+        for column in _columns(splits.pop() if len(splits) == 1 else "")
+        if any(column.values(row) for row in rows)
+    ]
+    table = [
+        *([Cell(key), *(Cell(row.varying[key]) for row in rows)] for key in rows[0].varying),
+        *([Cell(column.title), *column.cells(rows)] for column in columns),
+    ]
+    if any(row.ended != "done" for row in rows):
+        ends = [Cell(f"{row.ended}: {row.why}" if row.why else row.ended) for row in rows]
+        table.append([Cell(ENDED), *ends])
+    return [list(line) for line in zip(*table, strict=True)]
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print the table on stdout."""
+    # Lines for a program to read end nowhere; on a terminal cells wrap where they must.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
+    titles, *lines = cells(rows)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for position, title in enumerate(titles):
+        is_text = position < len(rows[0].varying) or title.text == ENDED
+        table.add_column(Text(title.text), justify="left" if is_text else "right", overflow="fold")
+    for line in lines:
+        table.add_row(*(Text(cell.text, style="bold" if cell.best else "") for cell in line))
+    console.print(table)
+
+
+def write(path: Path, rows: Sequence[Row]) -> list[Path]:
+    """Write PATH.csv, PATH.md and, where there is a rate to show, PATH.png; which of them.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    with explain_write_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    table, page, picture = (path.with_name(path.name + end) for end in (".csv", ".md", ".png"))
+    for file, text in ((table, as_csv(rows)), (page, as_markdown(rows))):
+        with write_atomically(file) as stream:
+            stream.write(text)
+    if all(_shown(row.figures) is None for row in rows):
+        return [table, page]
+    draw(picture, rows)
+    return [table, page, picture]
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """A line a job with every figure as it is: seconds, bytes, shares of one."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = [one.name for one in fields(Figures)]
+    writer.writerow([*rows[0].varying, "run", "split", *names, ENDED, "why"])
+    for row in rows:
+        known = astuple(row.figures)
+        writer.writerow(
+            [*row.varying.values(), str(row.run), row.split, *known, row.ended, row.why]
+        )
+    return text.getvalue()
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """The table as it is printed."""
+    titles, *lines = [
+        [f"**{cell.text}**" if cell.best else cell.text.replace("|", "\\|") for cell in line]
+        for line in cells(rows)
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (titles, ["---"] * len(titles), *lines))
+
+
+def draw(path: Path, rows: Sequence[Row]) -> None:
+    """A bar a job, as a PNG: the split's WER with its interval, or validation's without."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 1.2 + 0.4 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for position, row in enumerate(rows):
+        run, rate = row.figures, _shown(row.figures)
+        if rate is None:
+            continue
+        axes.barh(position, 100 * rate, color="#7fb3d1" if run.wer is not None else "#d5e5ee")
+        if run.wer is not None and run.wer_low is not None and run.wer_high is not None:
+            axes.plot(
+                [100 * run.wer_low, 100 * run.wer_high], [position] * 2, color="black", marker="|"
+            )
+    axes.set_yticks(range(len(rows)), [label(row.varying) for row in rows], parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel("WER, %: blue, of the split with its 95 % interval; pale, of validation")
+    axes.grid(axis="x", alpha=0.3)
+    with write_atomically(path, "wb") as stream:
+        figure.savefig(stream, format="png", dpi=110)
+
+
+def _shown(figures: Figures) -> float | None:
+    """What is drawn: the rate on the split, or on validation where there is none."""
+    rate = figures.validation_wer if figures.wer is None else figures.wer
+    return None if rate is None or math.isinf(rate) else rate
