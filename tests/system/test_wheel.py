@@ -96,6 +96,14 @@ def test_all_settings_and_recipes_are_in_the_wheel(installed: Path) -> None:
         assert checkout <= there
 
 
+def test_pages_with_their_styles_and_scripts_are_in_the_wheel(installed: Path) -> None:
+    package = REPOSITORY / "asr"
+    parts = [path for ending in ("j2", "css", "js") for path in package.rglob(f"*.{ending}")]
+    assert parts
+    for path in parts:
+        assert (installed / "asr" / path.relative_to(package)).is_file(), path
+
+
 def test_the_wheel_carries_its_licence_and_its_command(installed: Path) -> None:
     (metadata,) = installed.glob("asr-*.dist-info")
 
