@@ -85,7 +85,9 @@ def _outcome(command: str, job: Job, status: int, stderr: str, began_s: float) -
         return _row(job, "done", "", scored or training)
     by = f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     # Status 1 is also that of an evaluation which could not decode every utterance.
-    scored = add_evaluation(Figures(), job.config, began_s) if status == 1 else None
+    scored = None
+    if status == 1:
+        scored = add_evaluation(read_training(job.config), job.config, began_s)
     return _row(job, "failed", last_words(stderr) or by, scored)
 
 

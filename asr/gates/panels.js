@@ -116,7 +116,7 @@ const drawEmitted = (canvas, view, theme) => {
   context.textBaseline = "alphabetic";
   context.fillStyle = RULE[theme];
   context.fillRect(view.x(0), base, view.x(duration) - view.x(0), 5);
-  for (const [symbol, startS, endS] of []) {
+  for (const [symbol, startS, endS] of data.emitted) {
     if (endS < view.start || startS > view.end) continue;
     const left = view.x(Math.max(startS, 0)), right = Math.max(view.x(Math.min(endS, duration)), left + 2);
     context.fillStyle = INK[theme];

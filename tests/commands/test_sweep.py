@@ -118,3 +118,20 @@ def test_preflight_leaves_no_comparison(monkeypatch: pytest.MonkeyPatch) -> None
     status, _ = sweep(monkeypatch, GOOD, GOOD, GOOD)
     assert status == 0
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(("year", "wer"), [(2999, "0.5"), (2001, "")])
+def test_only_what_a_failed_job_has_found_itself_is_in_its_row(
+    year: int, wer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path("runs/an4/base/eval/test-greedy")
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(
+        '{"split": "test", "wer": 0.5, "wer_ci95": [0.4, 0.6], "cer": 0.2, "date":'
+        f' "{year}-01-01T00:00:00+00:00", "stamp": {{"decoder": {{"name": "greedy"}}}}}}'
+    )
+    monkeypatch.setattr(command, "_check_training", lambda jobs: None)
+    monkeypatch.setattr(command, "Runner", lambda: Runner([(1, ""), (2, ""), GOOD], 2))
+    assert command.sweep("run", WORDS) == 1
+    with Path("runs/an4/comparisons/seed=1+2+3.csv").open(newline="") as stream:
+        assert [line["wer"] for line in csv.DictReader(stream)] == [wer, "", "0.5"]

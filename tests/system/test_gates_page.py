@@ -16,6 +16,7 @@ import torch
 from matplotlib.image import imread
 
 from asr.bundle import Bundle
+from asr.decoding.words import TimedUnit
 from asr.gates.colours import DARK, LIGHT
 from asr.gates.excerpt import Excerpt
 from asr.gates.figures import by_likeness, by_memory, by_strength, strongest
@@ -41,7 +42,14 @@ def traced(make_bundle: Callable[..., Bundle]) -> Trace:
             parameter *= 3.0  # so that gates open and shut
     bundle = replace(make_bundle(), network=CtcModel(encoder, 6))
     noise = np.random.default_rng(0).normal(0, 0.2, round(DURATION_S * 16_000))
-    return trace(bundle, Excerpt("noise.wav", noise.astype(np.float32), START_S, 60.0))
+    found = trace(bundle, Excerpt("noise.wav", noise.astype(np.float32), START_S, 60.0))
+    emitted = (
+        TimedUnit("a", 0.2, 0.36, 0.91),
+        TimedUnit("|", 0.48, 0.6, 0.52),
+        TimedUnit("nine", 0.6, 0.64, 0.83),
+        TimedUnit("c", 1.8, 1.9, 0.74),
+    )
+    return replace(found, emitted=emitted, text="a nine c")
 
 
 @pytest.fixture(scope="module")
