@@ -156,10 +156,9 @@ def state_gradients(cell: nn.Module, frames: Tensor, direction: Tensor) -> dict[
             _, state = cell(frame, state)  # [1, 1, H]
             states["h"].append(state)
     loss = states["h"][-1].flatten() @ direction
-    return {
-        name: torch.cat(torch.autograd.grad(loss, each, retain_graph=True)).flatten(1)
-        for name, each in states.items()
-    }
+    gradients = torch.autograd.grad(loss, [one for each in states.values() for one in each])
+    stacked = torch.cat(gradients).view(len(states), -1, len(direction))  # [1 or 2, T, H]
+    return dict(zip(states, stacked, strict=True))
 
 
 def factor_a_step(norms: Tensor) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -70,8 +71,8 @@ def gates(
     console.print(escape(f"{excerpt.source}: {said}"), soft_wrap=True)
     console.print(_table([figures(one) for one in traced.cells], traced.step_s))
     console.print(
-        "f, i, o: forget, input and output gate. Openness is a gate's mean value.\n"
-        "Memory is −1 / ln(mean f) of a unit: median … 90th percentile of the units.\n"
+        "\nf, i, o: forget, input and output gate. Openness is a gate's mean value.\n"
+        "Memory is −1 / ln(mean f) of a unit: median–90th percentile of the units.\n"
         f"Saturated is the share of values below {SHUT} or above {OPEN}.",
         soft_wrap=True,
     )
@@ -128,7 +129,7 @@ def _table(rows: Sequence[Figures], step_s: float) -> Table:
     """A row for each layer and direction, in 80 columns."""
     from asr.gates.figures import measured
 
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in ("layer", "openness f i o", "memory, frames", "memory, ms", "saturated f i o"):
         table.add_column(column, no_wrap=True)
     for row in rows:
@@ -138,8 +139,8 @@ def _table(rows: Sequence[Figures], step_s: float) -> Table:
         table.add_row(
             f"{row.layer} {row.direction}",
             " ".join(f"{value:.2f}" for value in openness),
-            " … ".join(measured(frames, 1) for frames in memories),
-            " … ".join(measured(1000 * frames * step_s, 0) for frames in memories),
+            "–".join(measured(frames, 1) for frames in memories),
+            "–".join(measured(1000 * frames * step_s, 0) for frames in memories),
             " ".join(f"{value:.0%}" for value in saturated),
         )
     return table

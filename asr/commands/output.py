@@ -72,7 +72,8 @@ class Folder:
                     raise UserError(f"{path} is an input, and would be overwritten: change -o.")
         with explain_write_errors(folder / FAILURES):
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):  # before any work is done
+            # Before any work is done; by its name a refusal is known to be of this file.
+            with tempfile.TemporaryFile(dir=folder, prefix=f".{FAILURES}."):
                 pass
 
     def add(self, recording: Recording, transcript: Transcript) -> None:

@@ -12,6 +12,7 @@ from asr.gates.trace import CellTrace, Direction, Frames
 
 # A gate below the one is shut, above the other open, and saturated in both.
 SHUT, OPEN = 0.05, 0.95
+LONGEST = 99_999  # frames or ms that are written out: of more, no recording could tell
 
 Units = npt.NDArray[np.intp]
 
@@ -98,8 +99,10 @@ def by_likeness(cell: CellTrace) -> Units:
 
 
 def measured(value: float, digits: int) -> str:
-    """A figure with so many digits behind the point, or the sign of infinity."""
-    return f"{value:.{digits}f}" if math.isfinite(value) else "∞"
+    """A time in few characters: with so many digits behind the point where it is below 100."""
+    if value > LONGEST:
+        return f">{LONGEST}" if math.isfinite(value) else "∞"
+    return f"{value:.{digits if value < 100 else 0}f}"
 
 
 def strongest(cell: CellTrace, count: int, order: Units) -> Units:

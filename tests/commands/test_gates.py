@@ -46,10 +46,24 @@ def test_a_page_and_a_picture_are_written_and_the_figures_printed(
     assert (folder / "out/a.html").read_text().startswith("<!doctype html>")
     assert (folder / "out/a.png").read_bytes().startswith(b"\x89PNG")
     assert shown.out.endswith("Written to out/a.html and out/a.png\n")
-    rows = [line.split("│")[1].strip() for line in shown.out.splitlines() if "ward" in line]
-    assert rows == ["1 forward", "1 backward", "2 forward", "2 backward"]
-    assert "…" in shown.out  # of the memory, nothing is cut off:
-    assert max(map(len, shown.out.splitlines())) <= 80
+    rows = [line.split()[:2] for line in shown.out.splitlines() if line[:1] in ("1", "2")]
+    assert rows == [["1", "forward"], ["1", "backward"], ["2", "forward"], ["2", "backward"]]
+
+
+def test_the_table_fits_into_80_columns_whatever_the_figures(
+    tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with torch.no_grad():
+        tiny_bundle.network.get_parameter("encoder.layers.0.forwards.bias_hh_l0").fill_(12.0)
+    tiny_bundle.save("wide-open")
+    assert main(["gates", "wide-open", "a.wav", "-o", "a.html"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = (line.split() for line in lines if line.startswith("1 forward"))
+    assert row[:5] == ["1", "forward", "1.00", "1.00", "1.00"]
+    assert row[5:7] == [">99999–>99999"] * 2
+    assert row[7:] == ["100%", "100%", "100%"]
+    assert "saturated f i o" in "\n".join(lines)
+    assert max(map(len, lines)) <= 80
 
 
 def test_the_last_layer_is_what_the_page_begins_with_unless_told(folder: Path) -> None:

@@ -233,6 +233,17 @@ def test_an_output_folder_that_cannot_be_written_is_told_at_once(
         transcribe(model, folder, output=tmp_path / "file" / "out")
 
 
+def test_a_folder_of_somebody_elses_is_told_at_once(
+    model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr.bundle.load", lambda *_: pytest.fail("it went on"))
+    theirs = Path("/proc/self")  # a folder in which nobody, root neither, can make a file
+    if not theirs.is_dir():
+        pytest.skip("needs Linux, whose /proc nobody can write in")
+    with pytest.raises(UserError, match="Cannot write .*failures.jsonl"):
+        transcribe(model, folder, output=theirs)
+
+
 def test_a_full_disk_ends_it_with_what_was_written_whole(
     model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,7 +66,12 @@ def test_a_layer_that_never_forgets_has_an_endless_memory() -> None:
     found = figures(cell(forget=np.ones((3, 4))))
     assert found.memory_frames == found.long_memory_frames == math.inf
     assert measured(found.memory_frames, 1) == "∞"
-    assert measured(1.25, 2) == "1.25"
+
+
+def test_times_are_written_in_few_characters() -> None:
+    values = (0.04, 99.94, 100.4, 99_999.0, 100_000.0)
+    assert [measured(value, 1) for value in values] == ["0.0", "99.9", "100", "99999", ">99999"]
+    assert measured(7.6, 0) == "8"
 
 
 def test_the_unit_with_the_longest_memory_comes_first() -> None:

@@ -20,7 +20,7 @@ from asr.audio import to_int16
 from asr.bundle import Bundle
 from asr.decoding.words import TimedUnit
 from asr.gates.excerpt import Excerpt
-from asr.gates.figures import by_memory, by_strength, figures, time_constants
+from asr.gates.figures import by_memory, by_strength, figures, measured, time_constants
 from asr.gates.page import page
 from asr.gates.trace import Trace, trace
 
@@ -182,15 +182,16 @@ def test_the_figures_stand_in_the_table(traced: Trace) -> None:
     assert len(rows) == len(traced.cells)
     for row, cell in zip(rows, traced.cells, strict=True):
         found = figures(cell)
-        ms = 1000 * found.memory_frames * 0.04
+        openness, saturated = found.openness, found.saturated
+        median, long = found.memory_frames, found.long_memory_frames
         assert row == [
-            str(cell.layer), cell.direction, "16",
-            f"{found.openness.forget:.2f}", f"{found.openness.input:.2f}",
-            f"{found.openness.output:.2f}", f"{found.memory_frames:.1f}", f"{ms:.0f}",
-            f"{found.long_memory_frames:.1f}", f"{40 * found.long_memory_frames:.0f}",
-            f"{100 * found.saturated.forget:.0f} %", f"{100 * found.saturated.input:.0f} %",
-            f"{100 * found.saturated.output:.0f} %",
-        ]  # fmt: skip
+            *(str(cell.layer), cell.direction, "16"),
+            *(f"{x:.2f}" for x in (openness.forget, openness.input, openness.output)),
+            *(measured(median, 1), measured(40 * median, 0)),
+            *(measured(long, 1), measured(40 * long, 0)),
+            *(f"{x:.0%}".replace("%", " %") for x in (saturated.forget, saturated.input)),
+            f"{saturated.output:.0%}".replace("%", " %"),
+        ]
 
 
 def test_endless_memory_is_written_as_such(traced: Trace) -> None:
