@@ -21,7 +21,10 @@ from asr.recipes import package_folder, searched_folders
 if typing.TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-SEVERAL = "{!r} gives several values; a run has one. Lists stand in [ ]; -m runs one after another."
+SEVERAL = (
+    "{!r} gives several values; a run has one. Lists stand in [ ]; with -m, train, evaluate and run"
+    " take one after another."
+)
 PRIMARY = "config"  # conf/config.yaml names the groups and holds what belongs to none
 
 

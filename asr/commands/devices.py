@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from asr.errors import UserError
 
 
@@ -17,3 +19,11 @@ def choose_device(accelerator: str = "auto") -> str:
     if accelerator == "gpu" and not found:
         raise UserError("trainer.accelerator=gpu: torch finds no GPU here. Try asr doctor.")
     return "cuda" if found and accelerator != "cpu" else "cpu"
+
+
+def memory_bytes() -> int | None:
+    """Memory of the machine, where the system tells."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return None

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 import asr
+from asr.commands.devices import memory_bytes
 
 GIB = 2**30
 # What everything stands on, by the name that is imported and that of the distribution alike.
@@ -117,7 +118,7 @@ def _precision(device: str, dtype: str, setting: str) -> Row:
 
 
 def _machine() -> Iterator[Row]:
-    memory = _memory_bytes()
+    memory = memory_bytes()
     if memory is not None:
         enough = memory >= 4 * GIB
         advice = "" if enough else "Training wants 4 GiB: lower data.batch_s."
@@ -126,14 +127,6 @@ def _machine() -> Iterator[Row]:
     enough = free >= GIB
     advice = "" if enough else "Make room: a corpus takes 115 MB for each hour of audio."
     yield Row("free disk here", enough, f"{free / GIB:.1f} GiB", advice)
-
-
-def _memory_bytes() -> int | None:
-    """Memory of the machine, where the system tells."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return None
 
 
 def _codecs() -> Iterator[Row]:

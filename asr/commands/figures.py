@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
@@ -43,7 +44,8 @@ def read_training(config: Config) -> Figures:
     finished = read_finished(folder)
     if config.bundle or finished is None:
         return Figures()
-    with (folder / "metrics.csv").open(newline="") as stream:
+    epochs_s: list[float] = []
+    with contextlib.suppress(OSError), (folder / "metrics.csv").open(newline="") as stream:
         epochs_s = [float(line["train_s"]) for line in csv.DictReader(stream)]
     return Figures(
         parameters=finished.parameters,

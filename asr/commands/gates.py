@@ -45,7 +45,7 @@ def gates(
             be used, there is no such layer, or a file cannot be written.
     """
     read_description(Path(model))  # a wrong model costs no second of loading torch
-    targets = _targets(output, png, recording)
+    targets = _targets(output, png, recording, Path(model))
 
     from asr.bundle import load
     from asr.gates.excerpt import read_excerpt
@@ -81,7 +81,7 @@ def gates(
     return 0
 
 
-def _targets(output: str | None, png: str | None, recording: str) -> list[Path]:
+def _targets(output: str | None, png: str | None, recording: str, model: Path) -> list[Path]:
     """The files that are to be written, which can be."""
     targets = [Path(target) for target in (output, png) if target is not None]
     if not targets:
@@ -95,6 +95,8 @@ def _targets(output: str | None, png: str | None, recording: str) -> list[Path]:
             raise UserError(f"{printable(target)} is {what}: give a file to write.")
         if os.path.realpath(target) == os.path.realpath(recording):
             raise UserError(f"{printable(target)} is the recording, and would be overwritten.")
+        if Path(os.path.realpath(model)) in Path(os.path.realpath(target)).parents:
+            raise UserError(f"{printable(target)} lies in the model's folder: write elsewhere.")
         with explain_write_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             # Before any work is done; named so that an error is known to be the target's.

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import torch
 from torch import nn
 
 from asr import registry
+from asr.commands.devices import memory_bytes
 from asr.config import Config
 from asr.errors import UserError
+
+# A weight, its average, its gradient and the optimiser's two moments, in single precision.
+TRAINING_BYTES = 5 * 4
 
 
 def check_sizes(config: Config) -> None:
@@ -15,11 +22,33 @@ def check_sizes(config: Config) -> None:
     Raises:
         UserError: the sizes fit nothing; says why.
     """
-    build_encoder(config)
-    inner, layers = config.inner_ctc, int(config.model["layers"])
-    if inner.weight and inner.layer > layers:
+    # On no device at all, which takes no memory; a model that looks at its weights while it is made
+    # cannot be, and is made in its turn.
+    with torch.device("meta"), contextlib.suppress(RuntimeError):
+        _check_memory(build_encoder(config))
+    if config.inner_ctc.weight:
+        _check_inner(config.inner_ctc.layer, config.model.get("layers"))
+
+
+def _check_memory(encoder: nn.Module) -> None:
+    count = sum(parameter.numel() for parameter in encoder.parameters())
+    needed, there = TRAINING_BYTES * count, memory_bytes()
+    if there is not None and needed > there:
         raise UserError(
-            f"inner_ctc.layer={inner.layer} is more than model.layers={layers}: "
+            f"model: {count / 1e6:,.0f} million weights take {needed / 1e9:,.0f} GB in training,"
+            f" and this machine has {there / 1e9:,.0f} GB: make it smaller."
+        )
+
+
+def _check_inner(layer: int, layers: object) -> None:
+    if not isinstance(layers, int):
+        raise UserError(
+            "inner_ctc.layer names one of model.layers, and this model has no such setting: "
+            "say inner_ctc.weight=0 for no inner CTC."
+        )
+    if layer > layers:
+        raise UserError(
+            f"inner_ctc.layer={layer} is more than model.layers={layers}: "
             f"say inner_ctc.layer={layers}, or inner_ctc.weight=0 for no inner CTC."
         )
 

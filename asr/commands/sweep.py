@@ -10,8 +10,6 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 from rich.console import Console
 from rich.text import Text
@@ -19,21 +17,28 @@ from rich.text import Text
 from asr.commands.comparison import Row, show, write
 from asr.commands.figures import Figures, add_evaluation, read_training
 from asr.commands.jobs import Job, plan
-from asr.commands.process import Runner, last_words
+from asr.commands.process import STOPPING, Runner, last_words
 from asr.commands.runs import read_finished, run_folder
-from asr.config import Config
 from asr.errors import UserError
 
 # The exit status of a command that a signal stopped, or which it ended before it could say so.
-STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
+STOPPED = (130, 143, *(-number for number in STOPPING))
+# `asr`, but not as `python -m asr`, which would import what lies in the working folder before all
+# else. (-P, which is for this, came with Python 3.11.)
+COMMAND = """\
+import sys
+sys.path[:] = filter(None, sys.path)
+from asr.commands.main import main
+sys.exit(main())
+"""
 
 
 def sweep(command: str, words: Sequence[str]) -> int:
     """Run a command for every combination of the words' values, and compare what came out.
 
     Returns:
-        0, or 1 where a job did not end well, or 2 where each one was refused, or 130 or 143 where
-        a signal stopped it.
+        0, or 1 where a job did not end well, or 2 where each one was refused, or 128 and the number
+        of the signal that stopped it.
 
     Raises:
         UserError: the settings of a combination are wrong. No job was begun.
@@ -52,13 +57,13 @@ def sweep(command: str, words: Sequence[str]) -> int:
             header = Text(f"[{number}/{len(jobs)}] {job}", style="bold")
             notes.print(header, soft_wrap=True, new_line_start=number > 1)
             began_s = time.time()
-            status, stderr = runner.run([sys.executable, "-m", "asr", command, *job.words])
+            status, stderr = runner.run([sys.executable, "-c", COMMAND, command, *job.words])
             statuses.add(status)
             # At once: a job that differs only in how it is scored writes to the same place.
             rows.append(_outcome(command, job, status, stderr, began_s))
         if jobs[0].config.preflight is None:  # it trains nothing that could be compared
-            show(rows)
             written = ", ".join(map(str, write(place, rows)))
+            show(rows)
             print(f"Written: {written}", flush=True)
     for job, row in zip(jobs, rows, strict=True):
         if row.why:
@@ -92,34 +97,14 @@ def _outcome(command: str, job: Job, status: int, stderr: str, began_s: float) -
 
 
 def _check_training(jobs: Sequence[Job]) -> None:
-    """Refuse what would be refused once its turn came, hours later.
-
-    In a process of its own, whose memory is free again before the first job starts.
-    """
+    """Refuse what would be refused once its turn came, hours later."""
     left = [job for job in jobs if read_finished(run_folder(job.config)) is None]
     if not left:
         return
-    # An interrupt is this process's matter.
-    ignore = (signal.SIGINT, signal.SIG_IGN)
-    with ProcessPoolExecutor(
-        1, mp_context=get_context("spawn"), initializer=signal.signal, initargs=ignore
-    ) as process:
-        refusals = process.submit(_refusals, [job.config for job in left]).result()
-    for job, refusal in zip(left, refusals, strict=True):
-        if refusal:
-            raise UserError(f"{job}: {refusal}")
-
-
-def _refusals(configs: Sequence[Config]) -> list[str]:
-    """Why each training would be refused; '' where it would not."""
     from asr.commands.train import check_settings
 
-    refusals = []
-    for config in configs:
+    for job in left:
         try:
-            check_settings(config)
+            check_settings(job.config)
         except UserError as error:
-            refusals.append(str(error))
-        else:
-            refusals.append("")
-    return refusals
+            raise UserError(f"{job}: {error}") from None

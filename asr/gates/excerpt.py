@@ -13,7 +13,7 @@ from asr import audio
 from asr.errors import UserError
 from asr.files import InputError
 
-MAXIMUM_LENGTH_S = 60.0  # of the default model, a page of 18 MB
+MAXIMUM_LENGTH_S = 60.0  # of the default model, a page of 19 MB
 
 
 @dataclass(frozen=True)

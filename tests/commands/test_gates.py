@@ -155,6 +155,10 @@ def test_a_recording_that_cannot_be_used_is_refused_in_one_line(
         (["model", "a.wav", "--png", "a.wav/b.png"], "Cannot write a.wav/b.png"),
         (["model", "a.wav", "-o", "/dev/null"], "/dev/null is no ordinary file"),
         (["model", "a.wav", "-o", "./a.wav"], "a.wav is the recording"),
+        (
+            ["model", "a.wav", "-o", "model/weights.safetensors"],
+            "weights.safetensors lies in the model's folder",
+        ),
         (["model", "a.wav", "-o", "a.html", "--start", "1"], "nothing is left at --start 1"),
         (["model", "a.wav", "-o", "a.html", "--start", "-1"], "--start is a time"),
         (["model", "a.wav", "-o", "a.html", "--length", "0"], "--length is above 0 s"),

@@ -75,3 +75,11 @@ def test_a_corpus_without_the_split_to_score_is_found_before_training(
     with pytest.raises(UserError, match="has nothing in a split 'test'"):
         command.run(compose(["recipe=custom", "recipe.root=m.jsonl"]))
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_network_that_no_memory_holds_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"million weights take .* GB in training"):
+        command.run(compose(["recipe=custom", "recipe.root=none.jsonl", "model.hidden=1000000"]))

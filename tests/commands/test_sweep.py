@@ -66,7 +66,9 @@ def test_each_job_is_a_process_of_this_interpreter_with_its_own_words(
 ) -> None:
     _, runner = sweep(monkeypatch, GOOD, GOOD, GOOD)
     words = [("recipe=an4", f"seed={seed}", f"name=seed={seed}") for seed in (1, 2, 3)]
-    assert runner.commands == [[sys.executable, "-m", "asr", "train", *one] for one in words]
+    assert runner.commands == [
+        [sys.executable, "-c", command.COMMAND, "train", *one] for one in words
+    ]
 
 
 @pytest.mark.parametrize(

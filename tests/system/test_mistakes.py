@@ -38,7 +38,10 @@ def asr(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
         ("prepare", "recipe=NAME"),
         ("train an4", "'recipe=an4'"),
         ("prepare recipe=an4 -m seed=1,2", "-m"),
-        ("train recipe=an4 model=lstm,gru", "-m runs one after another"),
+        (
+            "train recipe=an4 model=lstm,gru",
+            "with -m, train, evaluate and run take one after another",
+        ),
         ("train -m recipe=an4 seed=1", "KEY=A,B"),
         ("run -m recipe=an4 model=lstm,grru", "model=grru: No model is called 'grru'."),
         ("run -m recipe=an4 model.hidden=128,0", "model.hidden=0: model: hidden is at least 1"),
