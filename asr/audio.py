@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,9 @@ _OGG_CUT = re.compile(r"lacks an end-of-stream bit|without an End-Of-Stream flag
 # Sizes written by programs that cannot go back to the header: the length is unknown, nothing is
 # missing.
 _UNKNOWN_SIZES = frozenset({0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFF000, 0x7FFFFFFF - 36})
+# More frames than any file has: libsndfile's answer where a FLAC gives no length is 2**63 - 1.
+_UNKNOWN_FRAMES = 2**62
+_BLOCK_FRAMES = 1 << 16
 
 
 class AudioError(InputError):
@@ -63,16 +67,19 @@ class AudioInfo:
 
 
 def probe(path: str | Path) -> AudioInfo:
-    """Reads a file's header, not its samples.
+    """Reads a file's header, and its samples only where that gives no length.
 
     Raises:
-        AudioError: `missing`, `bad-link`, `unreadable`, `empty-file`, `not-audio` or `no-codec`.
+        AudioError: `missing`, `bad-link`, `unreadable`, `empty-file`, `not-audio` or `no-codec`;
+            of a file without a length `truncated` as well.
     """
     if Path(path).suffix.lower() in CODEC_EXTENSIONS:
         return _probe_with_torchcodec(path)
     with _open(path) as sound:
-        rate_hz = sound.samplerate
-        return AudioInfo(rate_hz, sound.channels, sound.frames / rate_hz, sound.subtype)
+        rate_hz, frames = sound.samplerate, sound.frames
+        if frames >= _UNKNOWN_FRAMES:
+            frames = sum(map(len, _blocks(path, sound)))
+        return AudioInfo(rate_hz, sound.channels, frames / rate_hz, sound.subtype)
 
 
 def load(
@@ -81,7 +88,7 @@ def load(
     """A file, or a stretch of one, as a waveform [S]: 16 kHz, mono, full scale at 1.
 
     Channels are averaged. Other rates are converted with soxr's HQ. A stretch is found by seeking,
-    so a long file is not read for a short one.
+    so a long file is not read for a short one, unless its header gives no length.
 
     Raises:
         AudioError: as `probe`, and `truncated`, `not-finite`, `bad-segment` or `too-short` (no
@@ -137,6 +144,12 @@ def _decode_with_soundfile(
         if rate_hz not in SAMPLE_RATES_HZ:
             raise AudioError("not-audio", f"{path} claims {rate_hz} samples a second")
         whole = start_s == 0.0 and end_s is None
+        if sound.frames >= _UNKNOWN_FRAMES:
+            samples = np.concatenate(list(_blocks(path, sound)))
+            if not whole:
+                first, count = _stretch(path, rate_hz, len(samples), start_s, end_s)
+                samples = samples[first : first + count]
+            return _mono(samples), rate_hz
         first, count = (0, -1) if whole else _stretch(path, rate_hz, sound.frames, start_s, end_s)
         try:
             if first:
@@ -152,9 +165,26 @@ def _decode_with_soundfile(
             )
         if whole:
             _check_header(path, sound)
-    if samples.ndim == 2:
-        samples = samples.mean(axis=1, dtype=np.float32)
-    return samples, rate_hz
+    return _mono(samples), rate_hz
+
+
+def _blocks(path: str | Path, sound: soundfile.SoundFile) -> Iterator[npt.NDArray[np.float32]]:
+    """The samples of a file that does not say how many it has."""
+    # After each block soundfile seeks to where it is already, which fails at an unforeseen end.
+    sound.seekable = lambda: False
+    while True:
+        try:
+            block = sound.read(_BLOCK_FRAMES, dtype="float32")
+        except soundfile.LibsndfileError as error:
+            raise AudioError("truncated", f"{path} breaks off: {_why(error)}") from None
+        yield block
+        if len(block) < _BLOCK_FRAMES:
+            return
+
+
+def _mono(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Channels averaged: [S] or [S, C] -> [S]."""
+    return samples.mean(axis=1, dtype=np.float32) if samples.ndim == 2 else samples
 
 
 def _stretch(
@@ -232,25 +262,32 @@ def _why_torchcodec(error: Exception) -> str:
 
 def _probe_with_torchcodec(path: str | Path) -> AudioInfo:
     found = _torchcodec(path).metadata
-    return AudioInfo(
-        found.sample_rate,
-        found.num_channels,
-        found.duration_seconds_from_header or 0.0,
-        found.codec or "",
-    )
+    duration_s = found.duration_seconds_from_header
+    if not duration_s:
+        samples, rate_hz = _decode_with_torchcodec(path, 0.0, None)
+        duration_s = len(samples) / rate_hz
+    return AudioInfo(found.sample_rate, found.num_channels, duration_s, found.codec or "")
 
 
 def _decode_with_torchcodec(
     path: str | Path, start_s: float, end_s: float | None
 ) -> tuple[npt.NDArray[np.float32], int]:
     decoder = _torchcodec(path)
-    rate_hz = decoder.metadata.sample_rate
     duration_s = decoder.metadata.duration_seconds_from_header
-    if duration_s is not None and (start_s, end_s) != (0.0, None):
+    whole = start_s == 0.0 and end_s is None
+    if duration_s and not whole:
+        rate_hz = decoder.metadata.sample_rate
         _stretch(path, rate_hz, round(duration_s * rate_hz), start_s, end_s)
     try:
-        found = decoder.get_samples_played_in_range(start_s, end_s)
+        # Where no length is given, what is there has to be decoded to know it.
+        found = decoder.get_samples_played_in_range(
+            *(start_s, end_s) if duration_s else (0.0, None)
+        )
     except (RuntimeError, ValueError) as error:
         why = _why_torchcodec(error)
         raise AudioError("truncated", f"{path} breaks off: {why}") from None
-    return found.data.mean(dim=0).numpy(), found.sample_rate  # [C, S] -> [S]
+    samples = found.data.mean(dim=0).numpy()  # [C, S] -> [S]
+    if not duration_s and not whole:
+        first, count = _stretch(path, found.sample_rate, len(samples), start_s, end_s)
+        samples = samples[first : first + count]
+    return samples, found.sample_rate

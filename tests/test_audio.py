@@ -3,6 +3,7 @@ from __future__ import annotations
 import struct
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from asr.audio import AudioError, load, probe, to_int16
+from asr.audio import AudioError, AudioInfo, load, probe, to_int16
 
 
 def noise(seconds: float = 1.0, rate_hz: int = 16_000, channels: int = 1) -> NDArray[np.float32]:
@@ -157,6 +158,41 @@ def test_a_wav_from_a_pipe_that_does_not_know_its_length_is_whole(
         assert reason_of(path) == "too-short"
 
 
+def without_length(path: Path) -> bytes:
+    """Write 0, for unknown, over the 36 bits of STREAMINFO that count the samples (RFC 9639)."""
+    data = bytearray(path.read_bytes())
+    data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])
+    path.write_bytes(data)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("frames", [1, 65_536, 100_000])
+def test_a_flac_from_a_pipe_that_does_not_know_its_length_is_whole(
+    tmp_path: Path, frames: int, channels: int
+) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, noise(frames / 16_000, channels=channels), 16_000)
+    expected = load(path)
+    without_length(path)
+    np.testing.assert_array_equal(load(path), expected)
+    assert probe(path).duration_s == frames / 16_000
+
+
+def test_stretches_of_a_flac_without_a_length_are_those_of_the_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, noise(2.0), 16_000)
+    expected = load(path)
+    data = without_length(path)
+    np.testing.assert_array_equal(load(path, 0.5, 1.25), expected[8_000:20_000])
+    np.testing.assert_array_equal(load(path, 1.5), expected[24_000:])
+    np.testing.assert_array_equal(load(path, 1.5, 2.01), expected[24_000:])
+    for start_s, end_s in ((0.5, 2.2), (2.5, None)):
+        assert reason_of(path, start_s, end_s) == "bad-segment"
+    path.write_bytes(data[: len(data) * 6 // 10])
+    assert reason_of(path) == "truncated"
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
     samples = noise()
@@ -214,6 +250,29 @@ def test_what_needs_ffmpeg_is_read_where_torchcodec_is_there(tmp_path: Path) -> 
     assert reason_of(path, 1.0, 9.0) == "bad-segment"
     path.write_bytes(path.read_bytes()[:1_000])
     assert reason_of(path) == "not-audio"
+
+
+@pytest.mark.parametrize("duration_s", [None, 0.0])
+def test_what_gives_no_length_to_torchcodec_is_measured_by_its_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, duration_s: float | None
+) -> None:
+    import torch
+
+    samples = torch.from_numpy(np.stack([tone(440, 16_000, 2.0)] * 2))
+    metadata = SimpleNamespace(
+        sample_rate=16_000, num_channels=2, duration_seconds_from_header=duration_s, codec="opus"
+    )
+
+    def played(start_s: float, end_s: float | None) -> SimpleNamespace:
+        end = None if end_s is None else round(end_s * 16_000)
+        return SimpleNamespace(data=samples[:, round(start_s * 16_000) : end], sample_rate=16_000)
+
+    decoder = SimpleNamespace(metadata=metadata, get_samples_played_in_range=played)
+    monkeypatch.setattr("asr.audio._torchcodec", lambda path: decoder)
+    path = tmp_path / "a.webm"
+    assert probe(path) == AudioInfo(16_000, 2, 2.0, "opus")
+    np.testing.assert_array_equal(load(path, 0.5, 1.25), load(path)[8_000:20_000])
+    assert reason_of(path, 1.0, 9.0) == "bad-segment"
 
 
 def test_a_damaged_rate_is_not_resampled_to_gigabytes(tmp_path: Path) -> None:

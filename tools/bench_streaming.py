@@ -27,7 +27,8 @@ from asr.features import SAMPLE_RATE_HZ, LogMel
 from asr.models.ctc import CtcModel
 from asr.models.lstm_unidirectional import UnidirectionalLstmEncoder
 from asr.streaming import Stream
-from asr.text import BLANK, CharacterUnits
+from asr.units.characters import CharacterUnits
+from asr.units.symbols import BLANK
 
 VOCABULARY_SIZE = 66  # AN4's
 WARMING_UP, TURNS = 20, 400  # chunks

@@ -9,8 +9,7 @@ with its orthogonal recurrent weights times a radius, the GRU, and the LSTM with
 biases, whose cell c is shown beside its output h. Inputs are noise, and with `--audio` the log-mel
 frames (10 ms) of a recording.
 
-Below it, what clipping does where gradients explode: the first updates of plain RNNs on the adding
-problem of `tools/long_memory.py`, with gradients as they are and clipped.
+What clipping does where gradients explode, `tools/clipping.py` shows.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from arguments import at_least
 from hardware import hardware
-from long_memory import CLIP_NORM, Adder, adding_problem, at_least
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -47,13 +46,6 @@ CELLS = {"rnn": RnnEncoder.cell, "gru": GruEncoder.cell, "lstm": LstmReferenceEn
 MEL_BINS = 80
 NOISE_FRAMES = 150
 DISTANCES = (1, 10, 50, 100)  # of the table; the last is the last of the picture
-
-# The trainings that show clipping: radius, and norm to clip to (0: none). They go by plain gradient
-# descent, as Adam divides the norm away.
-TRAININGS = ((1.0, 0.0), (1.5, 0.0), (1.5, CLIP_NORM))
-LENGTH, BATCH, HIDDEN, LEARNING_RATE = 100, 32, 32, 0.05
-SATURATED = 0.99  # an output of tanh so far from 0 passes 2 % of a gradient
-LATEST = 10  # updates whose mean loss says where a training has come to
 
 
 @dataclass(frozen=True)
@@ -107,26 +99,6 @@ class Flow:
     largest: list[float]
     factors: tuple[float, float, float]
     half_life: float
-
-
-@dataclass(frozen=True)
-class Descent:
-    """One training, update by update, up to where loss or gradient are no finite numbers any more.
-
-    `norms` are of the gradient before it is clipped, `saturated` the shares of outputs beyond
-    SATURATED.
-    """
-
-    radius: float
-    clip_norm: float
-    seed: int
-    norms: list[float]
-    saturated: list[float]
-    losses: list[float]
-
-    def __str__(self) -> str:
-        clipped = f"clipped to {self.clip_norm:g}" if self.clip_norm else "as it is"
-        return f"rnn, radius {self.radius:g}, gradient {clipped}"
 
 
 def state_gradients(cell: nn.Module, frames: Tensor, direction: Tensor) -> dict[str, Tensor]:
@@ -201,30 +173,6 @@ def flows(start: Start, frames: Tensor | None, hidden: int, seeds: int) -> list[
     return found
 
 
-def descend(radius: float, clip_norm: float, seed: int, updates: int) -> Descent:
-    """The first updates of a plain RNN on the adding problem."""
-    torch.manual_seed(seed)
-    network = Adder("rnn", HIDDEN, LENGTH)
-    network.cell.get_parameter("weight_hh_l0").data.mul_(radius)
-    optimiser = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
-    generator = torch.Generator().manual_seed(seed)
-    descent = Descent(radius, clip_norm, seed, [], [], [])
-    for _ in range(updates):
-        frames, sums = adding_problem(BATCH, LENGTH, generator)
-        outputs = network.cell(frames)[0]  # [B, T, H]
-        loss = (network.head(outputs[:, -1])[:, 0] - sums).square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(network.parameters(), clip_norm or math.inf)
-        if not torch.isfinite(norm + loss):
-            break
-        optimiser.step()
-        descent.norms.append(norm.item())
-        descent.saturated.append((outputs.detach().abs() > SATURATED).double().mean().item())
-        descent.losses.append(loss.item())
-    return descent
-
-
 def features_of(path: str) -> Tensor:
     """A recording's log-mel frames [1, T, F], normalised over the recording.
 
@@ -244,6 +192,7 @@ def features_of(path: str) -> Tensor:
 
 
 def print_flows(found: Sequence[Flow]) -> None:
+    """A row for each start and state, on one kind of input."""
     table = Table(title=f"norm of dLoss/dstate, input: {found[0].inputs}", title_justify="left")
     for column in ("cell", "state"):
         table.add_column(column)
@@ -263,58 +212,21 @@ def print_flows(found: Sequence[Flow]) -> None:
     Console(highlight=False, width=120).print(table)
 
 
-def print_descents(descents: Sequence[Descent], updates: int) -> None:
-    table = Table(
-        title=f"{updates} updates on the adding problem of {LENGTH} steps", title_justify="left"
-    )
-    table.add_column("training")
-    for column in ("seed", "largest norm", "saturated", "loss", "updates"):
-        table.add_column(column, justify="right")
-    for descent in descents:
-        table.add_row(
-            *(str(descent), str(descent.seed)),
-            f"{max(descent.norms):.1e}",
-            f"{100 * descent.saturated[-1]:.0f} %",
-            f"{statistics.fmean(descent.losses[-LATEST:]):.3g}",
-            str(len(descent.losses))
-            + ("" if len(descent.losses) == updates else ", then no number"),
-        )
-    Console(highlight=False, width=120).print(table)
-
-
-def draw(path: Path, groups: Sequence[Sequence[Flow]], descents: Sequence[Descent]) -> None:
-    """Norms by distance, a panel an input; below, trainings by update, clipped and not."""
-    figure = Figure(figsize=(9.8, 6.4), layout="constrained")
+def draw(path: Path, groups: Sequence[Sequence[Flow]]) -> None:
+    """Norms by distance, a panel an input."""
+    figure = Figure(figsize=(9.8, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
-    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.7, 1))[:, 0]
-    panels = above.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     for axes, group in zip(panels, groups, strict=True):
         draw_flows(axes, group)
     panels[0].set_ylabel("norm of dLoss / dstate")
-    above.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    shown = {  # what a training that breaks down exceeds is not shown
-        "norms": ("norm of the gradient, unclipped", "log", (1e-1, 1e8)),
-        "saturated": (f"share of outputs beyond ±{SATURATED:g}", "linear", (-0.02, 1.02)),
-        "losses": ("loss", "log", (0.05, 1e4)),
-    }
-    colours = dict(zip(TRAININGS, ("#4d9221", "#b2182b", "#2166ac"), strict=True))
-    for axes, (what, (title, scale, limits)) in zip(
-        below.subplots(1, 3), shown.items(), strict=True
-    ):
-        for descent in descents:
-            values = getattr(descent, what)
-            colour = colours[descent.radius, descent.clip_norm]
-            label = str(descent).replace(", g", "\ng") if descent.seed == 0 else None
-            axes.plot(range(1, len(values) + 1), values, color=colour, label=label, linewidth=1)
-        axes.set(xlabel="update", yscale=scale, ylim=limits)
-        axes.set_title(title, fontsize=10)
-        axes.grid(alpha=0.3)
-    below.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     with write_atomically(path, "wb") as stream:
         figure.savefig(stream, format="png", dpi=88, pil_kwargs={"optimize": True})
 
 
 def draw_flows(axes: Axes, found: Sequence[Flow]) -> None:
+    """A line for each start and state, dashed where it is the cell's, in a band of its seeds."""
     colours = {str(start): start.colour for start in STARTS}
     for flow in found:
         steps, colour = range(1, len(flow.norms)), colours[flow.start]
@@ -329,17 +241,17 @@ def draw_flows(axes: Axes, found: Sequence[Flow]) -> None:
 
 
 def parse() -> argparse.Namespace:
+    """The options of the command line; with `--quick`, tiny sizes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--audio", metavar="RECORDING", help="of 1.1 s or more")
     parser.add_argument("--hidden", type=at_least(1), default=128)
     parser.add_argument("--seeds", type=at_least(1), default=5, help="how many")
-    parser.add_argument("--updates", type=at_least(1), default=100, help="to show clipping")
     parser.add_argument("-o", "--output", type=Path, help="a PNG of it")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     if options.quick:
-        options.hidden, options.seeds, options.updates = 4, 1, 2
+        options.hidden, options.seeds = 4, 1
     return options
 
 
@@ -352,23 +264,16 @@ def main() -> int:
             [flow for start in STARTS for flow in flows(start, one, options.hidden, options.seeds)]
             for one in inputs
         ]
-        descents = [
-            descend(radius, clip_norm, seed, options.updates)
-            for radius, clip_norm in TRAININGS
-            for seed in range(options.seeds)
-        ]
         if options.output:
-            draw(options.output, groups, descents)
+            draw(options.output, groups)
     except (UserError, InputError) as error:
         print(f"gradient_flow: {error}", file=sys.stderr)
         return 2
     if options.json:
-        found = [asdict(flow) for group in groups for flow in group]
-        print(json.dumps({"flows": found, "descents": [asdict(one) for one in descents]}))
+        print(json.dumps([asdict(flow) for group in groups for flow in group]))
         return 0
     for group in groups:
         print_flows(group)
-    print_descents(descents, options.updates)
     print(hardware(torch.device("cpu")))
     return 0
 

@@ -2,15 +2,11 @@
 
     python tools/long_memory.py
 
-Each step has two inputs, a value drawn evenly from [0, 1] and a marker. One step in the first half
-of the sequence is marked, and one in the second; the target, asked for after the last step, is
-the sum of the two marked values (Hochreiter and Schmidhuber 1997, experiment 4, in the form of
-Arjovsky et al. 2016). Who always answers 1 has a mean squared error of 1/6.
-
-`full` propagates the error back through the whole sequence. `cut K` carries the state on from one
-stretch of K steps to the next, but no gradient, so that what was before the last K steps teaches
-nothing. Every training sequence is drawn anew, so the mean loss of the latest ones is what unseen
-ones would give; a training ends where it falls below LEARNT_MSE, or after `--updates`.
+`tools/adding_problem.py` says what is asked of them. `full` propagates the error back through the
+whole sequence, `cut K` through its last K steps, from the state that those before leave behind. As
+the loss stands at the end, that is what it comes to if the state, but no gradient, is carried on
+past every K-th step. Every training sequence is drawn anew, so the mean loss of the latest ones is
+what unseen ones would give; a training ends where it falls below LEARNT_MSE, or after `--updates`.
 
 A finished training is a line in `--results` and is not done again: the command can be stopped and
 goes on where it was. Table and picture show all trainings of that file that have these sizes.
@@ -22,164 +18,33 @@ import argparse
 import json
 import statistics
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from hardware import hardware
+from adding_problem import (
+    BASELINE_MSE,
+    CELLS,
+    LEARNT_MSE,
+    WINDOW_UPDATES,
+    Setting,
+    Training,
+    train,
+)
+from arguments import at_least
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
 
 from asr.errors import UserError
 from asr.files import write_atomically
-from asr.models.gru import GruEncoder
-from asr.models.lstm import LstmEncoder
-from asr.models.recurrent import start_cell
-from asr.models.rnn import RnnEncoder
 
-CELLS = {
-    "rnn": RnnEncoder.cell,
-    "gru": GruEncoder.cell,
-    "lstm": LstmEncoder.cell,
-    "lstm_chrono": LstmEncoder.cell,
-}
 COLOURS = {
     "rnn": "tab:red", "gru": "tab:green", "lstm": "tab:blue", "lstm_chrono": "tab:purple",
 }  # fmt: skip
-BASELINE_MSE = 1 / 6  # the variance of the sum of two values drawn evenly from [0, 1]
-LEARNT_MSE = 0.01
-WINDOW_UPDATES = 50  # whose mean loss is a point of the curve
-CLIP_NORM = 1.0
-TEST_SEED = 0  # of the sequences that no training draws
-TEST_BATCH = 250
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One training. `truncate` is K, 0 for full back-propagation through time."""
-
-    model: str
-    length: int
-    truncate: int
-    seed: int
-    updates: int
-    hidden: int
-    batch: int
-    learning_rate: float
-    test_sequences: int
-
-    @property
-    def propagation(self) -> str:
-        return f"cut {self.truncate}" if self.truncate else "full"
-
-
-@dataclass(frozen=True)
-class Training:
-    """What came of it.
-
-    `curve` is the mean squared error over each stretch of WINDOW_UPDATES, `learnt_at` the updates
-    after which it fell below LEARNT_MSE, `processor_s` the processor's time.
-    """
-
-    setting: Setting
-    test_mse: float
-    updates: int
-    learnt_at: int | None
-    curve: list[float]
-    processor_s: float
-    hardware: str
-
-
-def adding_problem(batch: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Sequences [B, T, 2] of values and markers, and the sums of the marked values [B]."""
-    values = torch.rand(batch, length, generator=generator)  # [B, T]
-    half = length // 2
-    first = torch.randint(0, half, (batch, 1), generator=generator)
-    second = torch.randint(half, length, (batch, 1), generator=generator)
-    marked = torch.cat([first, second], dim=1)  # [B, 2]
-    markers = torch.zeros_like(values).scatter_(1, marked, 1.0)
-    return torch.stack([values, markers], dim=2), values.gather(1, marked).sum(1)
-
-
-def start_chrono(cell: nn.Module, longest: int) -> None:
-    """Forget biases whose memories are as long as 1 to `longest` steps, evenly (Tallec 2018).
-
-    An input gate's bias is the forget gate's, negative. Weights stay.
-    """
-    bias = cell.get_parameter("bias_ih_l0").data
-    inputs, forgets, _, _ = bias.chunk(4)  # i, f, g, o
-    forgets.copy_(torch.empty_like(forgets).uniform_(1.0, longest - 1.0).log())
-    inputs.copy_(-forgets)
-
-
-class Adder(nn.Module):
-    """One layer of a member of the family, as it starts there, and a number at the end."""
-
-    def __init__(self, model: str, hidden: int, longest: int) -> None:
-        super().__init__()
-        self.cell = CELLS[model](2, hidden)
-        start_cell(self.cell, hidden)
-        if model == "lstm_chrono":
-            start_chrono(self.cell, longest)
-        self.head = nn.Linear(hidden, 1)
-
-    def forward(self, frames: Tensor, truncate: int) -> Tensor:
-        """[B, T, 2] -> [B]. No gradient passes from one stretch of `truncate` steps to the next."""
-        stretches = frames.split(truncate or frames.shape[1], dim=1)
-        state = None
-        with torch.no_grad():  # the state alone is carried on
-            for stretch in stretches[:-1]:
-                state = self.cell(stretch, state)[1]
-        outputs = self.cell(stretches[-1], state)[0]  # [B, K, H]
-        return self.head(outputs[:, -1])[:, 0]
-
-
-def error_on_test(network: Adder, setting: Setting) -> float:
-    """The mean squared error on sequences that are the same for all models and seeds."""
-    generator = torch.Generator().manual_seed(TEST_SEED)
-    frames, sums = adding_problem(setting.test_sequences, setting.length, generator)
-    with torch.no_grad():
-        answers = torch.cat([network(part, 0) for part in frames.split(TEST_BATCH)])
-    return float((answers - sums).square().mean())
-
-
-def train(setting: Setting) -> Training:
-    """Train one network until it has learnt, or for all updates."""
-    torch.manual_seed(setting.seed)
-    network = Adder(setting.model, setting.hidden, setting.length)
-    generator = torch.Generator().manual_seed(setting.seed)
-    optimiser = torch.optim.Adam(network.parameters(), lr=setting.learning_rate)
-    began = time.process_time()
-    losses: list[float] = []
-    curve: list[float] = []
-    learnt_at = None
-    while len(losses) < setting.updates and learnt_at is None:
-        frames, sums = adding_problem(setting.batch, setting.length, generator)
-        loss = (network(frames, setting.truncate) - sums).square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
-        optimiser.step()
-        losses.append(loss.item())
-        if len(losses) % WINDOW_UPDATES == 0:
-            curve.append(statistics.fmean(losses[-WINDOW_UPDATES:]))
-            if curve[-1] < LEARNT_MSE:
-                learnt_at = len(losses)
-    return Training(
-        setting=setting,
-        test_mse=error_on_test(network, setting),
-        updates=len(losses),
-        learnt_at=learnt_at,
-        curve=curve,
-        processor_s=time.process_time() - began,
-        hardware=hardware(torch.device("cpu")),
-    )
 
 
 def read_results(path: Path) -> dict[Setting, Training]:
@@ -256,6 +121,7 @@ def spread(values: Sequence[float], form: str) -> str:
 
 
 def print_table(trainings: Sequence[Training]) -> None:
+    """A row for the seeds of each length, cell and propagation; updates and time are medians."""
     groups: dict[tuple[int, str, str], list[Training]] = {}
     for training in trainings:
         setting = training.setting
@@ -315,18 +181,8 @@ def draw(path: Path, trainings: Sequence[Training]) -> None:
         figure.savefig(stream, format="png", dpi=110)
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """A number of the command line that is not below `least`."""
-
-    def number(text: str) -> int:
-        if int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text} is below {least}")
-        return int(text)
-
-    return number
-
-
 def parse() -> argparse.Namespace:
+    """The options of the command line; with `--quick`, tiny sizes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--lengths", type=at_least(2), nargs="+", default=[100, 500, 1000, 5000])
     parser.add_argument("--models", nargs="+", choices=CELLS, default=list(CELLS))

@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from asr.commands.figures import Figures
 from asr.commands.jobs import Varying, label
+from asr.commands.results import Figures
 from asr.files import explain_write_errors, write_atomically
+from asr.scoring.rates import MEASURES
 from asr.scoring.report import percent
 
 ENDED = "ended"
@@ -82,6 +83,9 @@ def _columns(split: str) -> list[Column]:
         Column(f"{split} WER".strip(), ("wer",), percent, is_rate=True),
         Column("95 %", ("wer_low", "wer_high"), _interval),
         Column("CER", ("cer",), percent, is_rate=True),
+        Column("validation PER", ("validation_per",), percent, is_rate=True),
+        Column(f"{split} PER".strip(), ("per",), percent, is_rate=True),
+        Column("95 %", ("per_low", "per_high"), _interval),
     ]
 
 
@@ -137,7 +141,7 @@ def write(path: Path, rows: Sequence[Row]) -> list[Path]:
     for file, text in ((table, as_csv(rows)), (page, as_markdown(rows))):
         with write_atomically(file) as stream:
             stream.write(text)
-    if all(_shown(row.figures) is None for row in rows):
+    if not any(_drawn(row.figures, measure)[0] is not None for row in rows for measure in MEASURES):
         return [table, page]
     draw(picture, rows)
     return [table, page, picture]
@@ -174,25 +178,30 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
     figure = Figure(figsize=(8, 1.2 + 0.4 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
+    words = any(_drawn(row.figures, "wer")[0] is not None for row in rows)
+    measure = "wer" if words else "per"
     for position, row in enumerate(rows):
-        run, rate = row.figures, _shown(row.figures)
+        rate, interval = _drawn(row.figures, measure)
         if rate is None:
             continue
-        axes.barh(position, 100 * rate, color="#7fb3d1" if run.wer is not None else "#d5e5ee")
-        if run.wer is not None and run.wer_low is not None and run.wer_high is not None:
-            axes.plot(
-                [100 * run.wer_low, 100 * run.wer_high], [position] * 2, color="black", marker="|"
-            )
+        axes.barh(position, 100 * rate, color="#7fb3d1" if interval else "#d5e5ee")
+        if interval:
+            axes.plot([100 * end for end in interval], [position] * 2, color="black", marker="|")
     axes.set_yticks(range(len(rows)), [label(row.varying) for row in rows], parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.set_xlabel("WER, %: blue, of the split with its 95 % interval; pale, of validation")
+    axes.set_xlabel(
+        f"{measure.upper()}, %: blue, of the split with its 95 % interval; pale, of validation"
+    )
     axes.grid(axis="x", alpha=0.3)
     with write_atomically(path, "wb") as stream:
         figure.savefig(stream, format="png", dpi=110)
 
 
-def _shown(figures: Figures) -> float | None:
-    """What is drawn: the rate on the split, or on validation where there is none."""
-    rate = figures.validation_wer if figures.wer is None else figures.wer
-    return None if rate is None or math.isinf(rate) else rate
+def _drawn(figures: Figures, measure: str) -> tuple[float | None, list[float]]:
+    """The rate on the split and its interval; of validation, without one, where that is unknown."""
+    names = [measure, f"{measure}_low", f"{measure}_high"]
+    rate, *interval = (getattr(figures, name) for name in names)
+    if rate is None:
+        rate, interval = getattr(figures, f"validation_{measure}"), []
+    return (None, []) if rate is None or math.isinf(rate) else (rate, interval)

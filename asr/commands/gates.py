@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +60,9 @@ def gates(
     traced = trace(bundle, excerpt)
     cell = _chosen(traced.cells, layer, direction)
     name = f"{printable(model)} ({bundle.model['name']})"
+    for target in targets:
+        with explain_write_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
     if output is not None:
         with write_atomically(output) as stream:
             stream.write(page(traced, name, cell.layer, cell.direction))
@@ -90,19 +92,24 @@ def _targets(output: str | None, png: str | None, recording: str, model: Path) -
     if len(set(real)) < len(real):
         raise UserError(f"-o and --png both name {targets[0]}: give two files.")
     for target in targets:
-        if target.exists() and not target.is_file():
+        if os.path.exists(target) and not target.is_file():
             what = "a folder" if target.is_dir() else "no ordinary file"
             raise UserError(f"{printable(target)} is {what}: give a file to write.")
         if os.path.realpath(target) == os.path.realpath(recording):
             raise UserError(f"{printable(target)} is the recording, and would be overwritten.")
         if Path(os.path.realpath(model)) in Path(os.path.realpath(target)).parents:
             raise UserError(f"{printable(target)} lies in the model's folder: write elsewhere.")
-        with explain_write_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            # Before any work is done; named so that an error is known to be the target's.
-            with tempfile.TemporaryFile(dir=target.parent, prefix=f".{target.name}."):
-                pass
+        _check_writable(target)
     return targets
+
+
+def _check_writable(target: Path) -> None:
+    """Find that a file can be written before any work is done, and make nothing for it yet."""
+    first = next(path for path in (target, *target.parents) if os.path.exists(path.parent))
+    trial = first.with_name(f".{first.name}.trial")  # of what would have to be made
+    with explain_write_errors(first):
+        trial.touch()
+        trial.unlink(missing_ok=True)
 
 
 def _shown(excerpt: Excerpt) -> str:

@@ -116,7 +116,31 @@ def _elements(key: str, override: Override) -> Iterable[object]:
     pattern: object = override.value()
     if isinstance(pattern, Glob):
         return pattern.filter(groups().get(key, []))
-    return itertools.islice(override.sweep_iterator(), MOST + 1)
+    elements = itertools.islice(override.sweep_iterator(), MOST + 1)
+    return _as_typed(override, elements) if is_text(key) else elements
+
+
+def _as_typed(override: Override, elements: Iterable[object]) -> Iterable[object]:
+    """Of a choice, what Hydra takes for a number, a truth or null as the text that was typed."""
+    from hydra.core.override_parser.types import QuotedString
+    from hydra.grammar.gen.OverrideLexer import (  # type: ignore[attr-defined]
+        CommonTokenStream,
+        InputStream,
+        OverrideLexer,
+    )
+    from hydra.grammar.gen.OverrideParser import OverrideParser
+
+    lexer = OverrideLexer(InputStream(override.input_line))
+    value = OverrideParser(CommonTokenStream(lexer)).override().value()
+    choice = value.simpleChoiceSweep() or value.element().function()
+    if value.element() and choice.ID().getText() != "choice":  # what a range or a sort comes to
+        return elements
+    return [
+        written.getText().strip()
+        if written.primitive() and not isinstance(element, str | QuotedString)
+        else element
+        for element, written in zip(elements, choice.element(), strict=False)  # those up to MOST
+    ]
 
 
 def _value(key: str, element: object) -> Value:

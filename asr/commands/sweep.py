@@ -10,19 +10,21 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from asr.commands.comparison import Row, show, write
-from asr.commands.figures import Figures, add_evaluation, read_training
 from asr.commands.jobs import Job, plan
 from asr.commands.process import STOPPING, Runner, last_words
+from asr.commands.results import Figures, add_evaluation, read_training
 from asr.commands.runs import read_finished, run_folder
 from asr.errors import UserError
+from asr.files import explain_write_errors
 
 # The exit status of a command that a signal stopped, or which it ended before it could say so.
-STOPPED = (130, 143, *(-number for number in STOPPING))
+STOPPED = (*(128 + number for number in STOPPING), *(-number for number in STOPPING))
 # `asr`, but not as `python -m asr`, which would import what lies in the working folder before all
 # else. (-P, which is for this, came with Python 3.11.)
 COMMAND = """\
@@ -41,11 +43,15 @@ def sweep(command: str, words: Sequence[str]) -> int:
         of the signal that stopped it.
 
     Raises:
-        UserError: the settings of a combination are wrong. No job was begun.
+        UserError: the settings of a combination are wrong, or the comparison cannot be written. No
+            job was begun.
     """
     jobs, place = plan(words)
     if command != "evaluate":
         _check_training(jobs)
+    compared = jobs[0].config.preflight is None  # else nothing is trained
+    if compared:
+        _check_writable(place)
     notes = Console(stderr=True, highlight=False)
     rows: list[Row] = []
     statuses: set[int] = set()
@@ -61,7 +67,7 @@ def sweep(command: str, words: Sequence[str]) -> int:
             statuses.add(status)
             # At once: a job that differs only in how it is scored writes to the same place.
             rows.append(_outcome(command, job, status, stderr, began_s))
-        if jobs[0].config.preflight is None:  # it trains nothing that could be compared
+        if compared:
             written = ", ".join(map(str, write(place, rows)))
             show(rows)
             print(f"Written: {written}", flush=True)
@@ -108,3 +114,12 @@ def _check_training(jobs: Sequence[Job]) -> None:
             check_settings(job.config)
         except UserError as error:
             raise UserError(f"{job}: {error}") from None
+
+
+def _check_writable(place: Path) -> None:
+    """Refuse what would be refused after a night of trainings."""
+    trial = place.with_name(f".{place.name}.trial")
+    with explain_write_errors(place):
+        trial.parent.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink(missing_ok=True)

@@ -37,7 +37,9 @@ class Excerpt:
 
 
 def read_excerpt(path: str | Path, start_s: float, length_s: float, source: str) -> Excerpt:
-    """At most `length_s` of a recording from `start_s` on; no more of the file is decoded.
+    """At most `length_s` of a recording from `start_s` on.
+
+    No more of the file is decoded, unless its header gives no length.
 
     Raises:
         UserError: the file cannot be read, or there is no such stretch.
@@ -49,8 +51,7 @@ def read_excerpt(path: str | Path, start_s: float, length_s: float, source: str)
         raise UserError(f"--length is above 0 s and at most {most} s, not {length_s:g}.")
     try:
         recording_s = audio.probe(path).duration_s
-        # A file read whole is found out where it breaks off. One that does not say how long it is
-        # probes as 0 s.
+        # A file read whole is found out where it breaks off.
         if start_s == 0 and recording_s <= length_s:
             waveform = audio.load(path)
             recording_s = len(waveform) / audio.SAMPLE_RATE_HZ

@@ -12,7 +12,7 @@ from asr.files import write_atomically
 from asr.gates.colours import LIGHT
 from asr.gates.figures import OPEN, SHUT, by_memory, figures, measured, strongest
 from asr.gates.trace import CellTrace, Frames, Trace
-from asr.text import SPACE
+from asr.units.characters import SPACE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -78,15 +78,15 @@ def trace(bundle: Bundle, excerpt: Excerpt) -> Trace:
     implementations differ by more than `AGREEMENT` after a minute.
 
     Raises:
-        UserError: the model has no LSTM, the excerpt is shorter than a frame, or what is recomputed
-            is not what the network does.
+        UserError: the model has no LSTM that is known, the excerpt is shorter than a frame, or what
+            is recomputed is not what the network does.
     """
     network = copy.deepcopy(bundle.network).to("cpu", torch.float64).eval()
     cells = list(_cells(network))
     if not cells:
         known = ", ".join(name for name in registry.names("models") if name.startswith("lstm"))
         raise UserError(
-            f"A model of the kind {bundle.model['name']} has no LSTM gates to show."
+            f"A model of the kind {bundle.model['name']} has no LSTM gates that are known."
             f" Models that have: {known}."
         )
     waveforms, lengths = bundle.padded([excerpt.waveform])  # [1, S], [1]
@@ -144,8 +144,16 @@ def _cells(network: nn.Module) -> Iterator[tuple[int, Direction, Lstm]]:
             ("backward", layer.backwards),
         )
         for direction, cell in directions:
-            if isinstance(cell, Lstm):
+            if cell is not None and _is_known(cell):
                 yield number, direction, cell
+
+
+def _is_known(cell: nn.Module) -> TypeGuard[Lstm]:
+    """Whether these are the gates of `ReferenceLstm`: one layer, one direction, no projection."""
+    if isinstance(cell, nn.LSTM):
+        several = cell.num_layers > 1 or cell.bidirectional
+        return cell.bias and cell.batch_first and not cell.proj_size and not several
+    return isinstance(cell, ReferenceLstm)
 
 
 def _recomputed(cell: Lstm, frames: Tensor, outputs: Tensor) -> LstmGates:

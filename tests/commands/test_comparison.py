@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from asr.commands.comparison import Row, as_csv, as_markdown, show, write
+from asr.commands.comparison import Row, as_csv, as_markdown, draw, show, write
 from asr.commands.compose import compose
-from asr.commands.figures import Figures, add_evaluation, read_training
+from asr.commands.results import Figures, add_evaluation, read_training
 from asr.config import Config
 
 TRAINED = Figures(
@@ -191,6 +191,47 @@ def test_an_evaluation_of_something_else_is_passed_over(
     assert add_evaluation(TRAINED, config) is None
 
 
+@pytest.mark.parametrize("bundle", [None, "runs/an4/try/model"])
+@pytest.mark.parametrize(
+    "key", ["split", "wer", "wer_ci95", "cer", "model", "date", "stamp", "decoder"]
+)
+def test_an_evaluation_by_a_version_that_wrote_less_costs_no_row(
+    key: str, bundle: str | None, config: Config
+) -> None:
+    folder = "test-greedy-01234567" if bundle else "test-greedy"
+    evaluation(folder, **({"stamp": {}} if key == "decoder" else {}))
+    file = Path("runs/an4/try/eval") / folder / "metrics.json"
+    metrics = json.loads(file.read_text())
+    file.write_text(json.dumps({name: metrics[name] for name in metrics if name != key}))
+    assert add_evaluation(TRAINED, replace(config, bundle=bundle)) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"wer_ci95": 0.5},
+        {"wer_ci95": [0.5]},
+        {"wer": "half"},
+        {"model": None},
+        {"date": "noon"},
+        {"stamp": []},
+    ],
+)
+def test_an_evaluation_that_says_something_else_costs_no_row(
+    changes: dict[str, Any], config: Config
+) -> None:
+    evaluation("test-greedy", **changes)
+    assert add_evaluation(TRAINED, config) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["epoch,seconds\n1,90.0\n", "epoch,train_s\n1\n", "epoch,train_s\n1,"]
+)
+def test_without_the_times_of_epochs_the_other_figures_stand(text: str, config: Config) -> None:
+    Path("runs/an4/try/metrics.csv").write_text(text)
+    assert read_training(config) == Figures(1234, 2, 4, None, 5678, None, 0.25)
+
+
 @pytest.mark.parametrize("newest", [1, 2])
 def test_of_another_model_the_newest_evaluation_counts(newest: int, config: Config) -> None:
     other = replace(config, bundle="shelf/../shelf/model")
@@ -204,3 +245,24 @@ def test_of_another_model_the_newest_evaluation_counts(newest: int, config: Conf
     found = add_evaluation(Figures(), other)
     assert found is not None
     assert found.wer == newest
+
+
+def test_a_run_that_decodes_phones_has_their_rates_and_no_others(config: Config) -> None:
+    finished = json.loads(Path("runs/an4/try/finished.json").read_text())
+    Path("runs/an4/try/finished.json").write_text(json.dumps({**finished, "rate_name": "per"}))
+    evaluation("test-greedy")
+    metrics = Path("runs/an4/try/eval/test-greedy/metrics.json")
+    content = json.loads(metrics.read_text())
+    for name in ("wer", "wer_ci95", "cer"):
+        del content[name]
+    metrics.write_text(json.dumps({**content, "per": 0.2, "per_ci95": [0.1, 0.3]}))
+    found = add_evaluation(read_training(config), config)
+    assert found is not None
+    assert (found.validation_per, found.per, found.per_low, found.per_high) == (0.25, 0.2, 0.1, 0.3)
+    assert (found.validation_wer, found.wer, found.cer) == (None, None, None)
+    titles, _, line = as_markdown([row(1, found)]).splitlines()
+    assert titles.endswith("| validation PER | test PER | 95 % |")
+    assert line.endswith("| 25.0 % | 20.0 % | 10.0 – 30.0 % |")
+    assert "WER" not in titles
+    draw(Path("phones.png"), [row(1, found)])
+    assert Path("phones.png").read_bytes().startswith(b"\x89PNG")

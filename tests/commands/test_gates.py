@@ -190,6 +190,47 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_work(
     assert capsys.readouterr().err.startswith("asr: Cannot write /proc/a.html: ")
 
 
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        ("/proc/new/a.html", "/proc/new"),
+        ("proc/a.html", "proc/a.html"),
+        ("proc/new/sub/a.html", "proc/new"),
+        ("a.wav/new/a.html", "a.wav/new"),
+    ],
+)
+def test_what_cannot_be_made_for_a_file_is_found_before_any_work_too(
+    target: str,
+    named: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (folder / "proc").symlink_to("/proc/self")  # in which not even root makes files
+    monkeypatch.setattr("asr.bundle.load", lambda folder: pytest.fail("the model is loaded"))
+    assert main(["gates", "model", "a.wav", "-o", target]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"asr: Cannot write {named}: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["a.wav", "--start", "1"],
+        ["a.wav", "--layer", "3"],
+        ["none.wav"],
+    ],
+)
+def test_for_what_is_refused_no_folder_is_made(folder: Path, words: list[str]) -> None:
+    targets = ["-o", "new/pages/a.html", "--png", "slides/a.png"]
+    assert main(["gates", "model", *words, *targets]) == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["a.wav", "model"]
+    assert main(["gates", "model", "a.wav", *targets]) == 0
+    assert [path.name for path in (folder / "new/pages").iterdir()] == ["a.html"]
+    assert [path.name for path in (folder / "slides").iterdir()] == ["a.png"]
+
+
 def test_a_gru_is_refused_and_the_models_with_gates_are_named(
     tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -156,6 +156,32 @@ def test_texts_of_several_values_come_out_as_they_were_typed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "typed"),
+    [
+        ("name=1.10,1.20,1.1", ["1.10", "1.20", "1.1"]),
+        ("name=1e3,1_0,-1,+1.", ["1e3", "1_0", "-1", "+1."]),
+        ("name=True , true,x", ["True", "true", "x"]),
+        ("name=choice(1.10,'1.1',1.20)", ["1.10", "1.1", "1.20"]),
+        ("name=range,2.0", ["range", "2.0"]),
+        ("name=range(1,3)", ["1", "2"]),
+        ("name=sort(10,9)", ["9", "10"]),
+        ("name='1,2.0',3.0", ["1,2.0", "3.0"]),
+        ("model.dropout=0.10,0.20", ["0.1", "0.2"]),  # a number is one
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_a_text_that_looks_like_a_number_keeps_its_spelling(word: str, typed: list[str]) -> None:
+    jobs, _ = plan(["recipe=an4", word])
+    key = word.partition("=")[0]
+    assert [job.varying[key] for job in jobs] == typed
+
+
+def test_null_is_none_where_a_text_may_be_and_else_a_text() -> None:
+    jobs, _ = plan(["recipe=an4", "name=x", "recipe.root=null,NULL,2.50"])
+    assert [job.config.recipe.root for job in jobs] == [None, "NULL", "2.50"]
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["seed=1"], "-m runs every combination of values, and no setting has several"),
@@ -175,6 +201,7 @@ def test_texts_of_several_values_come_out_as_they_were_typed() -> None:
         (["seed=range(1,3,0)"], "'seed=range(1,3,0)' cannot be gone through value by value"),
         (["seed=interval(1,3)"], "cannot be gone through value by value"),
         (["seed=range(0,1000000000)"], "-m runs 1,000 combinations at most"),
+        ([f"name={','.join(map(str, range(1002)))}"], "-m runs 1,000 combinations at most"),
         (["+new=1,2"], "'+new' is no setting's name."),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from asr.commands import sweep as command
 from asr.commands.compose import compose
+from asr.errors import UserError
 
 WORDS = ["recipe=an4", "seed=1,2,3"]
 
@@ -104,7 +106,7 @@ def test_each_row_says_how_its_job_ended(
     assert "asr: seed=1: no corpus\nasr: seed=2: ended by SIGKILL\n" in stderr
 
 
-@pytest.mark.parametrize(("signal", "status"), [(2, 130), (15, 143)])
+@pytest.mark.parametrize(("signal", "status"), [(2, 130), (15, 143), (1, 129)])
 def test_after_a_signal_no_job_is_begun(
     signal: int, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +124,30 @@ def test_preflight_leaves_no_comparison(monkeypatch: pytest.MonkeyPatch) -> None
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize("way", ["runs", "runs/an4", "runs/an4/comparisons"])
+def test_where_no_comparison_can_be_written_no_job_is_begun(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(way).parent.mkdir(parents=True, exist_ok=True)
+    Path(way).write_text("a file, where a folder has to be")
+    monkeypatch.setattr(command, "_check_training", lambda jobs: None)
+    monkeypatch.setattr(command, "Runner", lambda: pytest.fail("a job is begun"))
+    place = re.escape("Cannot write runs/an4/comparisons/seed=1+2+3: ")
+    with pytest.raises(UserError, match=f"{place}(Not a directory|File exists)"):
+        command.sweep("train", WORDS)
+
+
+def test_a_folder_of_comparisons_that_takes_no_file_is_found_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("runs/an4").mkdir(parents=True)
+    Path("runs/an4/comparisons").symlink_to("/proc/self")  # not even for root
+    monkeypatch.setattr(command, "_check_training", lambda jobs: None)
+    monkeypatch.setattr(command, "Runner", lambda: pytest.fail("a job is begun"))
+    with pytest.raises(UserError, match="Cannot write runs/an4/comparisons/"):
+        command.sweep("train", WORDS)
+
+
 @pytest.mark.parametrize(("year", "wer"), [(2999, "0.5"), (2001, "")])
 def test_only_what_a_failed_job_has_found_itself_is_in_its_row(
     year: int, wer: str, monkeypatch: pytest.MonkeyPatch
@@ -129,8 +155,9 @@ def test_only_what_a_failed_job_has_found_itself_is_in_its_row(
     folder = Path("runs/an4/base/eval/test-greedy")
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text(
-        '{"split": "test", "wer": 0.5, "wer_ci95": [0.4, 0.6], "cer": 0.2, "date":'
-        f' "{year}-01-01T00:00:00+00:00", "stamp": {{"decoder": {{"name": "greedy"}}}}}}'
+        '{"split": "test", "wer": 0.5, "wer_ci95": [0.4, 0.6], "cer": 0.2,'
+        f' "model": "runs/an4/base/model", "date": "{year}-01-01T00:00:00+00:00",'
+        ' "stamp": {"decoder": {"name": "greedy"}}}'
     )
     monkeypatch.setattr(command, "_check_training", lambda jobs: None)
     monkeypatch.setattr(command, "Runner", lambda: Runner([(1, ""), (2, ""), GOOD], 2))

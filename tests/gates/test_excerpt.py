@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -70,13 +69,19 @@ def test_a_resampled_recording_is_whole_too(tmp_path: Path) -> None:
     assert read(tmp_path / "a.wav").whole
 
 
-def test_a_file_that_does_not_say_how_long_it_is_is_read_and_cut(
-    recording: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unknown = dataclasses.replace(audio.probe(recording), duration_s=0.0)
-    monkeypatch.setattr(audio, "probe", lambda path: unknown)
-    excerpt = read(recording, length_s=2.0)
+def test_a_file_that_does_not_say_how_long_it_is_is_read_and_cut(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.arange(3 * RATE_HZ, dtype=np.int16), RATE_HZ)
+    data = bytearray(path.read_bytes())
+    data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])  # 36 bits: total samples in STREAMINFO
+    path.write_bytes(data)
+    excerpt = read(path, length_s=2.0)
     assert (excerpt.duration_s, excerpt.recording_s, excerpt.whole) == (2, 3, False)
+    excerpt = read(path, start_s=0.5, length_s=1.0)
+    assert (numbers(excerpt), excerpt.recording_s) == ((8_000, 23_999), 3)
+    assert read(path).whole
+    with pytest.raises(UserError, match=r"a\.wav is 3\.00 s long: nothing is left"):
+        read(path, start_s=3.0)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from asr.errors import UserError
 from asr.gates.excerpt import Excerpt
 from asr.gates.trace import trace
 from asr.models.ctc import CtcModel
-from asr.models.recurrent import RecurrentLayer
+from asr.models.recurrent import RecurrentEncoder, RecurrentLayer
 
 RATE_HZ = 16_000
 LSTMS = [name for name in sorted(registry.COMPONENTS["models"]) if name.startswith("lstm")]
@@ -106,7 +107,7 @@ def test_what_is_emitted_is_what_the_decoder_hears(tiny_bundle: Bundle) -> None:
     [[best]] = tiny_bundle.search.decode(*tiny_bundle.emissions([heard.waveform]))
     assert len(best.words) > 5
     assert found.text == best.text
-    for mine, theirs in zip(words_of(found.emitted), best.words, strict=True):
+    for mine, theirs in zip(words_of(tiny_bundle.units, found.emitted), best.words, strict=True):
         assert mine.word == theirs.word
         assert (mine.start_s, mine.end_s) == pytest.approx((theirs.start_s, theirs.end_s))
         assert mine.confidence == pytest.approx(theirs.confidence, abs=1e-3)
@@ -164,6 +165,31 @@ def test_a_model_without_lstm_is_refused_and_those_with_are_named(
 ) -> None:
     with pytest.raises(UserError, match=f"kind {name} has no LSTM gates.*lstm, .*lstm_reference"):
         trace(with_model(tiny_bundle, name), excerpt())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_layers": 2},
+        {"bias": False},
+        {"proj_size": 16, "hidden_size": 32},
+        {"bidirectional": True, "hidden_size": 8},
+        {"batch_first": False},
+    ],
+)
+def test_lstms_of_another_form_are_refused_like_cells_that_are_none(
+    tiny_bundle: Bundle, settings: dict[str, Any]
+) -> None:
+    class Odd(RecurrentEncoder):
+        @staticmethod
+        def cell(input_size: int, hidden: int) -> nn.LSTM:
+            return nn.LSTM(input_size, **{"hidden_size": hidden, "batch_first": True, **settings})
+
+    encoder = Odd(input_size=20, channels=4, hidden=16, layers=2)
+    network = CtcModel(encoder, len(tiny_bundle.units.symbols))
+    bundle = dataclasses.replace(tiny_bundle, network=network, model={"name": "odd"})
+    with pytest.raises(UserError, match=r"kind odd has no LSTM gates that are known.*lstm, "):
+        trace(bundle, excerpt())
 
 
 class Leaky(nn.LSTM):

@@ -1,4 +1,4 @@
-"""`tools/gradient_flow.py` and `tools/long_memory.py`: what they measure is what they say."""
+"""`tools/gradient_flow.py`, `clipping.py`, `long_memory.py`: what they measure is what they say."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from torch import Tensor, nn
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.append(str(REPOSITORY / "tools"))
+adding_problem: Any = importlib.import_module("adding_problem")
+clipping: Any = importlib.import_module("clipping")
 gradient_flow: Any = importlib.import_module("gradient_flow")
 long_memory: Any = importlib.import_module("long_memory")
 
 CELLS = ("rnn", "gru", "lstm", "lstm_chrono")
-TINY = long_memory.Setting(
+TINY = adding_problem.Setting(
     model="lstm",
     length=4,
     truncate=0,
@@ -37,25 +39,30 @@ TINY = long_memory.Setting(
 Run = Callable[..., tuple[int, str, str]]
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the tools have it: two are slower at these sizes, and on a busy machine many times so."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Iterator[Run]:
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """A function that runs a tool in an empty folder: exit status, output, messages."""
     monkeypatch.chdir(tmp_path)
-    threads = torch.get_num_threads()
 
     def job(tool: Any, *words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [tool.__name__, *words])
         status = tool.main()
         return status, *capsys.readouterr()
 
-    yield job
-    torch.set_num_threads(threads)
+    return job
 
 
 def problem(batch: int, length: int, seed: int = 5) -> tuple[Tensor, Tensor]:
-    return long_memory.adding_problem(batch, length, torch.Generator().manual_seed(seed))
+    return adding_problem.random_sequences(batch, length, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("length", [2, 7, 100])
@@ -80,13 +87,16 @@ def test_who_always_answers_one_has_the_error_that_theory_gives() -> None:
     # Fourth central moment of the sum of two even draws: 1/15. So one squared error deviates by
     # sqrt(1/15 - 1/36) = 0.197 from its mean, and the mean of 40,000 by 0.001.
     error = (sums - 1).square().mean()
-    assert float(error) == pytest.approx(long_memory.BASELINE_MSE, abs=0.004)
+    assert float(error) == pytest.approx(adding_problem.BASELINE_MSE, abs=0.004)
 
 
+@pytest.mark.parametrize("truncate", [1, 4, 5])
 @pytest.mark.parametrize("model", CELLS)
-def test_no_gradient_passes_a_cut_and_all_of_the_state_does(model: str) -> None:
+def test_a_cut_keeps_the_state_and_the_gradients_of_the_last_steps_alone(
+    model: str, truncate: int
+) -> None:
     torch.manual_seed(0)
-    network = long_memory.Adder(model, 6, longest=12)
+    network = adding_problem.Adder(model, 6, longest=12)
     frames, _ = problem(3, 12)
     frames.requires_grad_()
 
@@ -96,20 +106,16 @@ def test_no_gradient_passes_a_cut_and_all_of_the_state_does(model: str) -> None:
 
     whole, everywhere = answers_and_gradients(0)
     assert everywhere.min() > 0
-    cut, gradients = answers_and_gradients(4)
+    cut, gradients = answers_and_gradients(truncate)
     torch.testing.assert_close(cut, whole)
-    assert gradients[:8].tolist() == [0.0] * 8
-    torch.testing.assert_close(gradients[8:], everywhere[8:])
-    cut, gradients = answers_and_gradients(5)  # stretches of 5, 5 and 2
-    torch.testing.assert_close(cut, whole)
-    assert gradients[:10].tolist() == [0.0] * 10
-    assert gradients[10:].min() > 0
+    assert gradients[:-truncate].tolist() == [0.0] * (12 - truncate)
+    torch.testing.assert_close(gradients[-truncate:], everywhere[-truncate:])
 
 
 @pytest.mark.parametrize("truncate", [12, 50])
 def test_a_cut_no_shorter_than_the_sequence_is_full_back_propagation(truncate: int) -> None:
     torch.manual_seed(0)
-    network = long_memory.Adder("lstm", 6, longest=12)
+    network = adding_problem.Adder("lstm", 6, longest=12)
     frames, sums = problem(3, 12)
     gradients = []
     for cut in (0, truncate):
@@ -120,24 +126,33 @@ def test_a_cut_no_shorter_than_the_sequence_is_full_back_propagation(truncate: i
         assert torch.equal(full, other)
 
 
-def test_a_cut_teaches_the_weights_by_the_last_stretch_alone() -> None:
+def without_gradient(state: Any) -> Any:
+    return state.detach() if isinstance(state, Tensor) else tuple(map(without_gradient, state))
+
+
+@pytest.mark.parametrize("truncate", [1, 3, 4, 6])
+@pytest.mark.parametrize("model", CELLS)
+def test_with_the_loss_at_the_end_a_cut_teaches_what_cutting_at_every_kth_step_would(
+    model: str, truncate: int
+) -> None:
     torch.manual_seed(0)
-    network = long_memory.Adder("rnn", 6, longest=12).double()
-    frames = problem(3, 12)[0].double()
-    network(frames, 4).sum().backward()
-    found = network.cell.weight_hh_l0.grad
-    state = network.cell(frames[:, :8])[1].detach()
-    wanted = torch.autograd.grad(
-        network.head(network.cell(frames[:, 8:], state)[0][:, -1]).sum(),
-        network.cell.weight_hh_l0,
-    )[0]
+    network = adding_problem.Adder(model, 6, longest=12).double()
+    frames, sums = (one.double() for one in problem(3, 12))
+    state = None
+    for stretch in frames.split(truncate, dim=1):
+        outputs, state = network.cell(stretch, state)
+        state = without_gradient(state)
+    parameters = tuple(network.parameters())
+    answers = network.head(outputs[:, -1])[:, 0]
+    wanted = torch.autograd.grad((answers - sums).square().mean(), parameters)
+    found = torch.autograd.grad((network(frames, truncate) - sums).square().mean(), parameters)
     torch.testing.assert_close(found, wanted)
 
 
 def test_chrono_memories_last_from_two_steps_to_the_longest() -> None:
     torch.manual_seed(0)
     cell = nn.LSTM(2, 4000)
-    long_memory.start_chrono(cell, 100)
+    adding_problem.start_chrono(cell, 100)
     inputs, forgets, candidates, outputs = cell.bias_ih_l0.detach().chunk(4)
     steps = 1 / (1 - forgets.double().sigmoid())  # what a forget gate remembers
     assert 2 <= steps.min() < 2.2
@@ -148,23 +163,23 @@ def test_chrono_memories_last_from_two_steps_to_the_longest() -> None:
 
 
 def test_a_training_ends_where_it_has_learnt() -> None:
-    training = long_memory.train(TINY)
+    training = adding_problem.train(TINY)
     assert training.learnt_at == training.updates < TINY.updates
-    assert len(training.curve) == training.updates / long_memory.WINDOW_UPDATES
-    assert training.curve[-1] < long_memory.LEARNT_MSE <= min(training.curve[:-1])
-    assert training.test_mse < 2 * long_memory.LEARNT_MSE
-    assert sum(mse < 2 * long_memory.LEARNT_MSE for mse in training.curve) > 1  # not before
-    short = long_memory.train(replace(TINY, updates=50))
+    assert len(training.curve) == training.updates / adding_problem.WINDOW_UPDATES
+    assert training.curve[-1] < adding_problem.LEARNT_MSE <= min(training.curve[:-1])
+    assert training.test_mse < 2 * adding_problem.LEARNT_MSE
+    assert sum(mse < 2 * adding_problem.LEARNT_MSE for mse in training.curve) > 1  # not before
+    short = adding_problem.train(replace(TINY, updates=50))
     assert (short.learnt_at, short.updates, short.curve) == (None, 50, training.curve[:1])
 
 
 def test_gradients_are_clipped_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_memory, "CLIP_NORM", 0.0)
+    monkeypatch.setattr(adding_problem, "CLIP_NORM", 0.0)
     setting = replace(TINY, updates=50)
     torch.manual_seed(setting.seed)
-    untrained = long_memory.Adder(setting.model, setting.hidden, setting.length)
-    found = long_memory.train(setting).test_mse
-    assert found == long_memory.error_on_test(untrained, setting)
+    untrained = adding_problem.Adder(setting.model, setting.hidden, setting.length)
+    found = adding_problem.train(setting).test_mse
+    assert found == adding_problem.error_on_test(untrained, setting)
 
 
 WORDS = ("--quick", "--models", "rnn", "gru", "--results", "found.jsonl")
@@ -326,15 +341,15 @@ def test_a_plain_rnns_factor_is_its_radius_times_the_slope_of_tanh(radius: float
 
 
 def test_without_clipping_one_step_saturates_the_network_and_with_it_none_does() -> None:
-    free, clipped = (gradient_flow.descend(1.5, norm, 2, 4) for norm in (0.0, 1.0))
+    free, clipped = (clipping.descend(1.5, norm, 2, 4) for norm in (0.0, 1.0))
     assert free.norms[0] == clipped.norms[0] > 100  # both before clipping
     assert free.saturated[0] == clipped.saturated[0] < 0.05
     assert free.saturated[-1] > 0.5
     assert clipped.saturated[-1] < 0.05
-    assert max(gradient_flow.descend(1.0, 0.0, 2, 4).norms) < 10
+    assert max(clipping.descend(1.0, 0.0, 2, 4).norms) < 10
 
 
-def test_the_picture_and_the_tables_are_made(run: Run, tmp_path: Path) -> None:
+def test_the_picture_and_the_tables_of_the_flow_are_made(run: Run, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 17_000)
     soundfile.write(tmp_path / "speech.wav", noise, 16_000)
     status, output, messages = run(
@@ -342,7 +357,6 @@ def test_the_picture_and_the_tables_are_made(run: Run, tmp_path: Path) -> None:
     )
     assert (status, messages) == (0, "")
     assert output.count("lstm, forget bias 3 │ c") == 2
-    assert output.count("rnn, radius 1.5, gradient clipped to 1") == 1
     assert (tmp_path / "flow.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -350,9 +364,30 @@ def test_json_holds_what_the_tables_are_made_of(run: Run) -> None:
     status, output, _ = run(gradient_flow, "--quick", "--json")
     found = json.loads(output)
     assert status == 0
-    assert {flow["inputs"] for flow in found["flows"]} == {"noise"}
-    assert len(found["flows"]) == len(gradient_flow.STARTS) + 3  # each LSTM's c
-    assert [len(descent["losses"]) for descent in found["descents"]] == [2, 2, 2]
+    assert {flow["inputs"] for flow in found} == {"noise"}
+    assert len(found) == len(gradient_flow.STARTS) + 3  # each LSTM's c
+    status, output, _ = run(clipping, "--quick", "--json", "--seeds", "3", "--updates", "7")
+    found = json.loads(output)
+    assert status == 0
+    assert [len(descent["losses"]) for descent in found] == [2, 2, 2]  # quick ones
+
+
+def test_the_picture_and_the_table_of_clipping_are_made(run: Run, tmp_path: Path) -> None:
+    status, output, messages = run(clipping, "--quick", "-o", "clipping.png")
+    assert (status, messages) == (0, "")
+    for training in (
+        *("rnn, radius 1, gradient as it is", "rnn, radius 1.5, gradient as it is"),
+        "rnn, radius 1.5, gradient clipped to 1",
+    ):
+        assert output.count(f" {training} ") == 1
+    assert (tmp_path / "clipping.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_written_is_told_in_one_line(run: Run) -> None:
+    status, output, messages = run(clipping, "--quick", "-o", "nowhere/clipping.png")
+    assert (status, output) == (2, "")
+    assert messages.startswith("clipping: ")
+    assert messages.count("\n") == 1
 
 
 def test_a_recording_that_is_too_short_or_none_is_refused(run: Run, tmp_path: Path) -> None:

@@ -16,12 +16,15 @@ from asr.commands.runs import read_finished, run_folder
 from asr.config import Config
 from asr.scoring.record import METRICS
 
+# What reading a file comes to that is not there, torn, or of a version that wrote less into it.
+UNREADABLE = (OSError, ValueError, TypeError, KeyError)
+
 
 @dataclass(frozen=True)
 class Figures:
     """What is known of a run; None where it is not.
 
-    Rates are shares of words or characters, infinite where errors stand over none. `epoch_s` is the
+    Rates are shares of words, characters or phones, infinite where errors stand over none. `epoch_s` is the
     median of training without validation; the peaks are those of `asr.commands.runs.Finished`.
     """
 
@@ -36,6 +39,10 @@ class Figures:
     wer_low: float | None = None
     wer_high: float | None = None
     cer: float | None = None
+    validation_per: float | None = None
+    per: float | None = None
+    per_low: float | None = None
+    per_high: float | None = None
 
 
 def read_training(config: Config) -> Figures:
@@ -45,7 +52,7 @@ def read_training(config: Config) -> Figures:
     if config.bundle or finished is None:
         return Figures()
     epochs_s: list[float] = []
-    with contextlib.suppress(OSError), (folder / "metrics.csv").open(newline="") as stream:
+    with contextlib.suppress(*UNREADABLE), (folder / "metrics.csv").open(newline="") as stream:
         epochs_s = [float(line["train_s"]) for line in csv.DictReader(stream)]
     return Figures(
         parameters=finished.parameters,
@@ -54,7 +61,7 @@ def read_training(config: Config) -> Figures:
         epoch_s=statistics.median(epochs_s) if epochs_s else None,
         peak_resident_bytes=finished.peak_resident_bytes,
         peak_cuda_bytes=finished.peak_cuda_bytes,
-        validation_wer=finished.best_wer,
+        **{f"validation_{finished.rate_name}": finished.best_wer},
     )
 
 
@@ -67,42 +74,53 @@ def add_evaluation(figures: Figures, config: Config, since_s: float = 0.0) -> Fi
     folder = run_folder(config) / "eval"
     name = f"{config.split}-{config.decoder['name']}"
     files = folder.glob(f"{name}*/{METRICS}") if config.bundle else [folder / name / METRICS]
-    found = [metrics for file in files if (metrics := _read(file)) and _is_of(metrics, config)]
-    newest = max(found, key=_date_s, default=None)
-    if newest is None or _date_s(newest) < int(since_s):
+    found = [one for file in files if (one := _read(file)) and one.is_of(config)]
+    newest = max(found, key=lambda one: one.date_s, default=None)
+    if newest is None or newest.date_s < int(since_s):
         return None
-    low, high = newest["wer_ci95"]
-    return replace(
-        figures,
-        wer=_rate(newest["wer"]),
-        wer_low=_rate(low),
-        wer_high=_rate(high),
-        cer=_rate(newest["cer"]),
-    )
+    return replace(figures, **newest.rates)
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class _Evaluation:
+    """What a comparison shows of metrics.json, by `Figures`' names, and what that was asked for."""
+
+    split: str
+    decoder: dict[str, Any]
+    model: Path
+    date_s: float
+    rates: dict[str, Any]
+
+    def is_of(self, config: Config) -> bool:
+        """Whether this was asked for: the split, the decoder with its settings, and the model."""
+        asked = Path(config.bundle or run_folder(config) / "model").resolve()
+        return (
+            self.split == config.split
+            and self.decoder == config.decoder
+            and (not config.bundle or self.model.resolve() == asked)
+        )
+
+
+def _read(file: Path) -> _Evaluation | None:
+    """None where not all of this can be read."""
     try:
         metrics = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # `asr evaluate` would not take it for an evaluation either
+        name = "per" if "per" in metrics else "wer"
+        low, high = metrics[f"{name}_ci95"]
+        rates = {name: metrics[name], f"{name}_low": low, f"{name}_high": high}
+        if name == "wer":
+            rates["cer"] = metrics["cer"]
+        return _Evaluation(
+            split=metrics["split"],
+            decoder=metrics["stamp"]["decoder"],
+            model=Path(metrics["model"]),
+            date_s=datetime.fromisoformat(metrics["date"]).timestamp(),
+            rates={key: _rate(rate) for key, rate in rates.items()},
+        )
+    except UNREADABLE:
         return None
-    return metrics if isinstance(metrics, dict) else None
-
-
-def _is_of(metrics: dict[str, Any], config: Config) -> bool:
-    """Whether this was asked for: the split, the decoder with its settings, and the model."""
-    asked = Path(config.bundle or run_folder(config) / "model").resolve()
-    return (
-        metrics["split"] == config.split
-        and metrics["stamp"]["decoder"] == config.decoder
-        and (not config.bundle or Path(metrics["model"]).resolve() == asked)
-    )
-
-
-def _date_s(metrics: dict[str, Any]) -> float:
-    return datetime.fromisoformat(metrics["date"]).timestamp()
 
 
 def _rate(rate: float | None) -> float:
     """JSON has null for errors over no words at all."""
-    return math.inf if rate is None else rate
+    return math.inf if rate is None else float(rate)
