@@ -1,8 +1,8 @@
 """The bundle: a trained model as a folder that stands alone, and what it recognises.
 
-`weights.safetensors` holds the weights, `bundle.yaml` everything else (`docs/bundle.md`). Neither
-can name code: components are names of `asr.registry`, so loading a stranger's bundle runs nothing
-of theirs.
+`weights.safetensors` holds the weights, `bundle.yaml` the rest, and some units have a file of their
+own (`docs/bundle.md`). None of them can name code: components are names of `asr.registry`, so
+loading a stranger's bundle runs nothing of theirs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,15 @@ from torch import Tensor
 from asr import audio, registry
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.hypothesis import Hypothesis, Transcript
-from asr.description import DESCRIPTION, SCHEMA, file_inside, read_description, written
+from asr.description import DESCRIPTION, SCHEMA, read_checked, read_description, written
 from asr.errors import UserError, nearest
 from asr.features import LogMel
 from asr.files import digest_bytes, replace_folder, write_atomically
 from asr.models.ctc import CtcModel
 from asr.streaming import Stream
-from asr.text import NORMALISERS, CharacterUnits, units_from_dict, units_to_dict
+from asr.text import NORMALISERS
+from asr.units.kinds import units_from_dict, units_to_dict
+from asr.units.symbols import Units
 from asr.waveforms import BATCH_S, Audio, batches_by_length, duration_s_of, waveform_of
 
 WEIGHTS = "weights.safetensors"
@@ -46,7 +49,7 @@ class Bundle:
     network: CtcModel
     model: dict[str, Any]
     features: LogMel
-    units: CharacterUnits
+    units: Units
     normaliser: str
     decoder: dict[str, Any]
     trained: dict[str, Any]
@@ -166,6 +169,8 @@ class Bundle:
         content = {**self._content(weights), "trained": self.trained, "scores": self.scores}
         with replace_folder(folder) as temporary:
             (temporary / WEIGHTS).write_bytes(weights)
+            for name, data in self.units.files().items():
+                (temporary / name).write_bytes(data)
             (temporary / DESCRIPTION).write_text(written(content), encoding="utf-8")
 
     def _weights(self) -> dict[str, Tensor]:
@@ -209,7 +214,7 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Bundle:
     content = read_description(folder)
     path = folder / DESCRIPTION
     try:
-        units = units_from_dict(content["units"])
+        units = units_from_dict(content["units"], partial(read_checked, folder))
         features = _features(content["features"])
         encoder = _build("models", content["model"], input_size=features.mel_bins)
         network = CtcModel(encoder, len(units.symbols))
@@ -311,14 +316,8 @@ def _build(kind: str, settings: Mapping[str, Any], **given: Any) -> Any:
 def _load_weights(network: CtcModel, folder: Path, digest: str) -> None:
     """Fill the network, once the weights are known to be those it was saved with."""
     path = folder / WEIGHTS
-    data = file_inside(folder, WEIGHTS).read_bytes()
-    if digest_bytes(data) != digest:
-        raise UserError(
-            f"{path} is not the file that {DESCRIPTION} was written with: it is cut off or changed."
-            " Copy the whole folder again."
-        )
     try:
-        weights = safetensors.torch.load(data)
+        weights = safetensors.torch.load(read_checked(folder, WEIGHTS, digest))
     except (safetensors.SafetensorError, ValueError) as error:
         raise UserError(f"{path} holds no weights: {error}.") from None
     expected = network.state_dict()

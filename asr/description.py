@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from asr.errors import UserError, nearest
-from asr.files import InputError, resolve_inside
+from asr.files import InputError, digest_bytes, resolve_inside
 
 SCHEMA = 1
 DESCRIPTION = "bundle.yaml"
@@ -85,6 +85,21 @@ def file_inside(folder: Path, name: str) -> Path:
         return resolve_inside(folder, name)
     except InputError as error:
         raise UserError(f"{folder}: {error}: the bundle is damaged.") from None
+
+
+def read_checked(folder: Path, name: str, digest: str) -> bytes:
+    """A file of the bundle, which is the one it was saved with.
+
+    Raises:
+        UserError: it is missing, a link leads elsewhere, or it is another file.
+    """
+    data = file_inside(folder, name).read_bytes()
+    if digest_bytes(data) != digest:
+        raise UserError(
+            f"{folder / name} is not the file that {DESCRIPTION} was written with: it is cut off or"
+            " changed. Copy the whole folder again."
+        )
+    return data
 
 
 def written(content: Mapping[str, Any]) -> str:

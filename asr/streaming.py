@@ -19,7 +19,7 @@ from asr.features import SAMPLE_RATE_HZ, LogMel
 from asr.models.ctc import CtcModel
 from asr.models.lstm_unidirectional import UnidirectionalLstmEncoder
 from asr.models.recurrent import RecurrentEncoder
-from asr.text import CharacterUnits
+from asr.units.symbols import Units
 from asr.waveforms import waveform_of
 
 # A chunk is computed in pieces of so many samples, so that an hour at once takes no more memory.
@@ -87,7 +87,7 @@ class Stream:
         UserError: features or network need the whole utterance; says what to train instead.
     """
 
-    def __init__(self, network: CtcModel, features: LogMel, units: CharacterUnits) -> None:
+    def __init__(self, network: CtcModel, features: LogMel, units: Units) -> None:
         if features.normalisation == "utterance":
             raise UserError(
                 "This model cannot stream: features.normalisation=utterance needs the whole"

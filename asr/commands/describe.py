@@ -11,12 +11,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from asr.description import read_description
-from asr.text import SPACE
+from asr.units.characters import SPACE, CharacterUnits
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from asr.bundle import Bundle
+    from asr.units.symbols import Units
+
+CALLED = {"sentencepiece": "pieces of words", "words": "words", "phones": "phones, no words"}
 
 
 def describe(model: str, as_json: bool) -> int:
@@ -39,7 +42,7 @@ def describe(model: str, as_json: bool) -> int:
     console = Console(highlight=False)
     console.print(_facts(bundle, folder))
     if bundle.scores:
-        console.print(_scores(bundle.scores))
+        console.print(_scores(bundle.scores, bundle.units.rate_name))
     return 0
 
 
@@ -52,6 +55,7 @@ def description(folder: Path, bundle: Bundle) -> dict[str, Any]:
         "seconds_per_frame": bundle.seconds_per_frame,
         "model": bundle.model,
         "features": bundle.features.settings(),
+        "unit_kind": bundle.units.kind,
         "units": list(bundle.units.symbols),
         "normaliser": bundle.normaliser,
         "decoder": bundle.decoder,
@@ -70,7 +74,7 @@ def _facts(bundle: Bundle, folder: Path) -> Table:
     table.add_row("size", f"{about['parameters']:,} parameters, {size_mb:.1f} MB")
     table.add_row("features", _settings(about["features"]))
     table.add_row("frame", f"{about['seconds_per_frame'] * 1000:g} ms of emissions")
-    table.add_row("units", escape(_units(about["units"])))
+    table.add_row("units", escape(_units(bundle.units)))
     table.add_row("normaliser", escape(bundle.normaliser))
     table.add_row("decoder", _settings(bundle.decoder))
     table.add_row("digest", about["digest"])
@@ -81,17 +85,20 @@ def _facts(bundle: Bundle, folder: Path) -> Table:
     return table
 
 
-def _scores(scores: Sequence[Mapping[str, Any]]) -> Table:
+def _scores(scores: Sequence[Mapping[str, Any]], rate_name: str) -> Table:
     """A row for each score; `--json` has all that is kept of it."""
+    in_words = rate_name == "wer"
+    rates = [f"{rate_name.upper()}, %", "95 %", *(["CER, %"] if in_words else [])]
+    counted = "words" if in_words else "phones"
     table = Table(title="Scores", title_justify="left")
-    for column in ("recipe", "split", "decoder", "WER, %", "95 %", "CER, %", "words"):
+    for column in ("recipe", "split", "decoder", *rates, counted):
         table.add_column(column, no_wrap=True)
     for score in scores:
-        low, high = score.get("wer_ci95") or (None, None)
+        low, high = score.get(f"{rate_name}_ci95") or (None, None)
         interval = f"{_percent(low)} – {_percent(high)}" if low is not None else ""
         named = [escape(str(score.get(key, ""))) for key in ("recipe", "split", "decoder")]
-        rates = [_percent(score.get("wer")), interval, _percent(score.get("cer"))]
-        table.add_row(*named, *rates, str(score.get("words", "")))
+        found = [_percent(score.get(rate_name)), interval, _percent(score.get("cer"))]
+        table.add_row(*named, *found[: len(rates)], str(score.get(counted, "")))
     return table
 
 
@@ -99,8 +106,12 @@ def _percent(rate: float | None) -> str:
     return "" if rate is None else f"{100 * rate:.1f}"
 
 
-def _units(symbols: Sequence[str]) -> str:
+def _units(units: Units) -> str:
     """The units in a few words: what they are, and how many."""
+    symbols = units.symbols
+    if not isinstance(units, CharacterUnits):
+        some = ", ".join(symbols[1:6]) + (" …" if len(symbols) > 6 else "")
+        return f"{len(symbols)}: blank, {CALLED[units.kind]} ({some})"
     characters = [symbol for symbol in symbols[1:] if len(symbol) == 1 and symbol != SPACE]
     words = [symbol for symbol in symbols[1:] if len(symbol) > 1]
     shown = f"{len(symbols)}: blank, space, characters {''.join(characters)}"

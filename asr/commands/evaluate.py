@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.commands.devices import choose_device
+from asr.commands.references import references, results
 from asr.commands.runs import run_folder
 from asr.config import Config
 from asr.errors import UserError
 from asr.files import digest_bytes
 from asr.scoring import record
-from asr.scoring.rates import Scored
+from asr.scoring.rates import MEASURES, WER
 from asr.scoring.record import Hardware, Metrics, Result, Stamp
 from asr.scoring.report import Report, build, percent, show
-from asr.text import normalise
+from asr.text import normalise, unchanged
 from asr.utterance import Rejection
 
 if TYPE_CHECKING:
@@ -33,10 +35,10 @@ if TYPE_CHECKING:
     from asr.corpus import Corpus, Split
 
 NAMED = 10  # missing utterances named on the screen; all are in hypotheses.jsonl
-FAILED = "not-decoded"  # why an utterance is missing whose decoding failed
 # What a bundle keeps of the metrics, beside the decoder's name.
 KEPT = (
-    *("recipe", "split", "wer", "wer_ci95", "cer", "ser", "words", "utterances", "missing"),
+    *("recipe", "split", "wer", "wer_ci95", "per", "per_ci95", "cer", "ser"),
+    *("words", "phones", "utterances", "missing"),
     *("trained_on_this_split", "normaliser", "rtfx", "date"),
 )
 
@@ -80,13 +82,19 @@ def evaluate(config: Config) -> int:
         why = record.why_again(earlier, stamp)
         if not why:
             console.print(
-                f"Evaluated already: WER {percent(earlier.wer)}, see {target}", soft_wrap=True
+                f"Evaluated already: {earlier.rate_name.upper()} {percent(earlier.rate)},"
+                f" see {target}",
+                soft_wrap=True,
             )
             return 0
         notes.print(f"Evaluating again: {why}.", soft_wrap=True)
 
+    said, unknown = references(bundle.units, split, left_out, corpus.normaliser)
     decoded = decode(bundle, split, notes)
-    results = _results(split, decoded, left_out, corpus.normaliser)
+    measure = MEASURES[bundle.units.rate_name]
+    # Phones stay as the lexicon writes them.
+    written = partial(normalise, corpus.normaliser) if measure is WER else unchanged
+    found = results(said, decoded.texts, decoded.failures, written)
     trained_on = trained_on_split(bundle.trained, corpus, config.split)
     audio_s = float(split.durations_s.sum())
     rtfx = audio_s / decoded.seconds
@@ -94,7 +102,7 @@ def evaluate(config: Config) -> int:
     hardware = _hardware(bundle)
     report = build(
         f"{config.recipe.name} · {config.split} · {config.decoder['name']}",
-        [result.scored for result in results],
+        [result.scored for result in found],
         facts=[
             ("audio", f"{audio_s / 60:.1f} minutes"),
             ("speed", f"{rtfx:.0f} s of audio a second ({hardware})"),
@@ -102,7 +110,8 @@ def evaluate(config: Config) -> int:
             ("normaliser", corpus.normaliser),
             ("command", command),
         ],
-        warnings=_warnings(trained_on, results, left_out),
+        warnings=_warnings(trained_on, found, left_out, unknown, measure.nouns),
+        rate_name=measure.name,
     )
     metrics = _metrics(
         report,
@@ -118,7 +127,7 @@ def evaluate(config: Config) -> int:
         hardware=hardware,
         stamp=stamp,
     )
-    record.write(target, metrics, results, report)
+    record.write(target, metrics, found, report)
     if own and not decoded.failures:
         _add_score(folder, metrics)
     _show(report, target, decoded, console)
@@ -143,15 +152,16 @@ def _metrics(report: Report, **others: Any) -> Metrics:
     """What metrics.json holds: the report's scores, and what is known besides them."""
     scores, interval = report.scores, report.interval
     return Metrics(
-        wer=scores.wer,
-        cer=scores.cer,
+        rate_name=report.measure.name,
+        rate=scores.rate,
+        cer=scores.cer if report.measure is WER else None,
         ser=scores.ser,
-        words=scores.words,
+        count=scores.words,
         substitutions=scores.substitutions,
         deletions=scores.deletions,
         insertions=scores.insertions,
-        wer_ci95=(interval.low, interval.high),
-        wer_ci95_drawn=f"{interval.count} {interval.drawn}",
+        rate_ci95=(interval.low, interval.high),
+        rate_ci95_drawn=f"{interval.count} {interval.drawn}",
         missing=scores.missing,
         utterances=scores.utterances,
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -229,42 +239,29 @@ def _load(folder: Path, config: Config) -> Bundle:
     return bundle
 
 
-def _results(
-    split: Split, decoded: Decoded, left_out: list[Rejection], normaliser: str
-) -> list[Result]:
-    """Every utterance of the split, normalised on both sides; those without audio as missing."""
-    results = []
-    for position, (id, speaker, text) in enumerate(
-        zip(split.ids, split.speakers, split.texts, strict=True)
-    ):
-        heard = decoded.texts.get(position)
-        scored = Scored(
-            id,
-            speaker,
-            normalise(normaliser, text),
-            None if heard is None else normalise(normaliser, heard),
-        )
-        error = decoded.failures.get(position, "")
-        results.append(Result(scored, FAILED if error else "", error))
-    return results + [
-        Result(Scored(one.id, one.speaker, normalise(normaliser, one.text), None), one.reason)
-        for one in left_out
-        if one.text
-    ]
-
-
-def _warnings(trained_on: bool, results: list[Result], left_out: list[Rejection]) -> list[str]:
+def _warnings(
+    trained_on: bool,
+    found: list[Result],
+    left_out: list[Rejection],
+    unknown: list[str],
+    nouns: str,
+) -> list[str]:
     warnings = []
     if trained_on:
         warnings.append(
             "This model was trained on this split: the figures say how well it remembers."
         )
-    missing = [f"{one.scored.id} ({one.missing})" for one in results if one.missing]
+    missing = [f"{one.scored.id} ({one.missing})" for one in found if one.missing]
     if missing:
-        warnings.append(f"Missing, all words counted as deletions: {_some(missing)}")
+        warnings.append(f"Missing, all {nouns} counted as deletions: {_some(missing)}")
     wordless = [f"{one.id} ({one.reason})" for one in left_out if not one.text]
     if wordless:
         warnings.append(f"Not scored, since there is no transcript: {_some(wordless)}")
+    if unknown:
+        warnings.append(
+            f"Not scored, {len(unknown)}, since a word is not in the model's lexicon: "
+            f"{_some(unknown)}"
+        )
     return warnings
 
 
@@ -277,7 +274,7 @@ def _add_score(folder: Path, metrics: Metrics) -> None:
     from asr.bundle import add_score
 
     content = metrics.to_dict()
-    score = {key: content[key] for key in KEPT}
+    score = {key: content[key] for key in KEPT if key in content}
     add_score(folder, {**score, "decoder": metrics.stamp.decoder["name"]})
 
 

@@ -75,6 +75,8 @@ def transcribe(model: str, inputs: list[str], output: str | None, formats: list[
     from asr.bundle import load
 
     bundle = load(model, choose_device())
+    if bundle.units.rate_name == "per":
+        print("asr: this model emits phones: what is written are phones, no words", file=sys.stderr)
     began = time.perf_counter()
     visible = output is not None or not sys.stdout.isatty()
     with _Counts(len(recordings), len(failures), visible) as counts:

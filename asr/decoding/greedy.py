@@ -7,7 +7,7 @@ from torch import Tensor
 
 from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.words import TimedUnit, words_of
-from asr.text import Units
+from asr.units.symbols import Units
 
 BLANK = 0
 
@@ -37,7 +37,7 @@ class GreedyDecoder:
                 Hypothesis(
                     text=self.units.decode([index for index, _ in units]),
                     score=score,
-                    words=words_of(timed for _, timed in units),
+                    words=words_of(self.units, [timed for _, timed in units]),
                 )
             ]
             for units, score in zip(emitted, scores, strict=True)

@@ -62,11 +62,11 @@ def align(reference: str, hypothesis: str) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def draw(pairs: tuple[Pair, ...], width: int) -> Text:
+def draw(pairs: tuple[Pair, ...], width: int, nouns: str = "words") -> Text:
     """Reference over hypothesis over S, D, I, word under word, in at most `width` cells.
 
     A longer alignment goes on in a further block of three lines; of blocks without an error only
-    the number of words is told. A word wider than the screen is not cut.
+    the number of words is told, which are called `nouns`. A word wider than the screen is not cut.
     """
     parts: list[Text] = []
     correct = 0
@@ -75,11 +75,11 @@ def draw(pairs: tuple[Pair, ...], width: int) -> Text:
             correct += len(block)
             continue
         if correct:
-            parts.append(Text(f"... {correct} words correct", style="dim"))
+            parts.append(Text(f"... {correct} {nouns} correct", style="dim"))
             correct = 0
         parts.append(_draw_block(block))
     if correct or not parts:
-        parts.append(Text(f"... {correct} words correct", style="dim"))
+        parts.append(Text(f"... {correct} {nouns} correct", style="dim"))
     return Text("\n\n", no_wrap=True).join(parts)
 
 

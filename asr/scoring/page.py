@@ -23,6 +23,7 @@ def page(report: Report) -> str:
     )
     return template.render(
         report=report,
+        measure=report.measure,
         rows=summary_rows(report),
         confusions=report.confusions[:FREQUENT],
         lines=sorted(report.lines, key=lambda line: (-line.scores.errors, line.utterance.id)),

@@ -1,4 +1,4 @@
-"""Word, character and sentence error rates: errors are summed, rates are never averaged."""
+"""Word, phone, character and sentence error rates: errors are summed, rates never averaged."""
 
 from __future__ import annotations
 
@@ -13,8 +13,30 @@ from asr.scoring.alignment import Op, align
 
 
 @dataclass(frozen=True)
+class Measure:
+    """An error rate: its name in files, and what it counts."""
+
+    name: str
+    noun: str
+
+    @property
+    def title(self) -> str:
+        """'WER'."""
+        return self.name.upper()
+
+    @property
+    def nouns(self) -> str:
+        """'words'."""
+        return f"{self.noun}s"
+
+
+WER, PER = Measure("wer", "word"), Measure("per", "phone")
+MEASURES = {measure.name: measure for measure in (WER, PER)}
+
+
+@dataclass(frozen=True)
 class Scored:
-    """What was said and what was heard, both already normalised.
+    """What was said and what was heard, both already normalised, or both as phones with spaces.
 
     `hypothesis` None means that there is none, because the utterance could not be decoded: it is
     missing. '' means that nothing was heard. `speaker` is '' where unknown.
@@ -61,7 +83,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class Scores:
-    """The counts of one or many utterances, which add up, and the rates that follow from them."""
+    """The counts of one or many utterances, which add up, and the rates that follow from them.
+
+    Where the texts are phones, `word_counts` and all that follows from them is of phones.
+    """
 
     word_counts: Counts = field(default_factory=Counts)
     character_counts: Counts = field(default_factory=Counts)
@@ -79,9 +104,14 @@ class Scores:
         )
 
     @property
+    def rate(self) -> float:
+        """Errors per word, or per phone, of the reference: what a model is chosen by."""
+        return self.word_counts.rate
+
+    @property
     def wer(self) -> float:
         """Word error rate: errors per word of the reference."""
-        return self.word_counts.rate
+        return self.rate
 
     @property
     def cer(self) -> float:

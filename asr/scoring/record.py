@@ -12,7 +12,7 @@ from typing import Any
 
 from asr.files import replace_folder
 from asr.scoring.page import page
-from asr.scoring.rates import Scored
+from asr.scoring.rates import MEASURES, PER, WER, Scored
 from asr.scoring.report import Report
 
 METRICS = "metrics.json"
@@ -58,18 +58,21 @@ class Hardware:
 class Metrics:
     """The content of metrics.json; docs/evaluation.md says what each figure means.
 
-    Rates are infinite where errors stand over no words at all; JSON has null for them.
+    `rate_name` says what `rate` is and what there are `count` of: words, or phones, of which no
+    character error rate is counted. Rates are infinite where errors stand over no words at all;
+    JSON has null for them.
     """
 
-    wer: float
-    cer: float
+    rate_name: str
+    rate: float
+    cer: float | None
     ser: float
-    words: int
+    count: int
     substitutions: int
     deletions: int
     insertions: int
-    wer_ci95: tuple[float, float]
-    wer_ci95_drawn: str
+    rate_ci95: tuple[float, float]
+    rate_ci95_drawn: str
     missing: int
     failed: int
     utterances: int
@@ -86,9 +89,19 @@ class Metrics:
     stamp: Stamp
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON and YAML can hold it."""
-        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
-        return plain
+        """As JSON and YAML can hold it, each figure by its own name: `wer` and `words`."""
+        measure = MEASURES[self.rate_name]
+        names = {
+            "rate": measure.name,
+            "count": measure.nouns,
+            "rate_ci95": f"{measure.name}_ci95",
+            "rate_ci95_drawn": f"{measure.name}_ci95_drawn",
+        }
+        content = dataclasses.asdict(self)
+        del content["rate_name"]
+        if self.cer is None:
+            del content["cer"]
+        return {names.get(key, key): _plain(value) for key, value in content.items()}
 
 
 @dataclass(frozen=True)
@@ -105,9 +118,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Earlier:
-    """What an earlier evaluation in a folder found; `wer` is infinite where it is undefined."""
+    """What an earlier evaluation in a folder found; `rate` is infinite where it is undefined."""
 
-    wer: float
+    rate_name: str
+    rate: float
     failed: int
     stamp: dict[str, Any]
 
@@ -116,8 +130,9 @@ def read_earlier(folder: Path) -> Earlier | None:
     """The earlier evaluation in a folder; None where there is none that can be read."""
     try:
         metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-        wer = math.inf if metrics["wer"] is None else float(metrics["wer"])
-        return Earlier(wer, int(metrics["failed"]), dict(metrics["stamp"]))
+        name = PER.name if PER.name in metrics else WER.name
+        rate = math.inf if metrics[name] is None else float(metrics[name])
+        return Earlier(name, rate, int(metrics["failed"]), dict(metrics["stamp"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

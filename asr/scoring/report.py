@@ -14,12 +14,12 @@ from rich.text import Text
 
 from asr.scoring.alignment import ABSENT, Op, Pair, align, draw
 from asr.scoring.intervals import Interval, bootstrap
-from asr.scoring.rates import Scored, Scores, score_one
+from asr.scoring.rates import MEASURES, PER, Measure, Scored, Scores, score_one
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """A word that was heard as another, `count` times; None stands for no word at all."""
+    """A word, or a phone, heard as another, `count` times; None stands for none at all."""
 
     reference: str | None
     hypothesis: str | None
@@ -45,11 +45,15 @@ class SpeakerLine:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that is shown. `title` says what was scored on what, `facts` what else to know."""
+    """Everything that is shown. `title` says what was scored on what, `facts` what else to know.
+
+    `measure` is what was counted: words, or phones where the model emits those.
+    """
 
     title: str
     facts: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
+    measure: Measure
     scores: Scores
     interval: Interval
     lines: tuple[Line, ...]
@@ -58,7 +62,7 @@ class Report:
     def worst(self) -> list[Line]:
         """The utterances heard wrong, those with most errors first; none that is missing."""
         wrong = [line for line in self.lines if line.scores.errors and not line.scores.missing]
-        return sorted(wrong, key=lambda line: (-line.scores.errors, -line.scores.wer))
+        return sorted(wrong, key=lambda line: (-line.scores.errors, -line.scores.rate))
 
     @property
     def confusions(self) -> list[Confusion]:
@@ -81,7 +85,7 @@ class Report:
         if set(sums) <= {""}:
             return []
         rows = [SpeakerLine(speaker or "(unknown)", scores) for speaker, scores in sums.items()]
-        return sorted(rows, key=lambda row: -row.scores.wer)
+        return sorted(rows, key=lambda row: -row.scores.rate)
 
 
 def build(
@@ -89,8 +93,12 @@ def build(
     utterances: Iterable[Scored],
     facts: Sequence[tuple[str, str]] = (),
     warnings: Sequence[str] = (),
+    rate_name: str = "wer",
 ) -> Report:
-    """Score the utterances (normalised on both sides) and put together what there is to show."""
+    """Score the utterances (normalised on both sides) and put together what there is to show.
+
+    `rate_name` is the units': "per" where the texts are phones.
+    """
     lines = tuple(
         Line(
             utterance, score_one(utterance), align(utterance.reference, utterance.hypothesis or "")
@@ -103,7 +111,8 @@ def build(
         [line.utterance.speaker for line in lines],
     )
     scores = sum((line.scores for line in lines), Scores())
-    return Report(title, tuple(facts), tuple(warnings), scores, interval, lines)
+    measure = MEASURES[rate_name]
+    return Report(title, tuple(facts), tuple(warnings), measure, scores, interval, lines)
 
 
 def percent(rate: float) -> str:
@@ -119,19 +128,24 @@ def interval_text(interval: Interval) -> str:
 
 def summary_rows(report: Report) -> list[tuple[str, str]]:
     """The figures in words: names on the left, values on the right."""
-    scores = report.scores
+    scores, measure = report.scores, report.measure
+    rate = f"{percent(scores.rate)}, {interval_text(report.interval)}"
+    other = ("characters wrong (CER)", percent(scores.cer))
+    if measure is PER:
+        other = ("words wrong (WER)", "not counted: no decoder here makes words of phones")
     rows = [
-        ("words wrong (WER)", f"{percent(scores.wer)}, {interval_text(report.interval)}"),
-        ("characters wrong (CER)", percent(scores.cer)),
+        (f"{measure.nouns} wrong ({measure.title})", rate),
+        other,
         ("utterances wrong (SER)", f"{percent(scores.ser)}: {scores.wrong} of {scores.utterances}"),
         (
             "errors",
             f"{scores.substitutions} substituted, {scores.deletions} deleted, "
-            f"{scores.insertions} inserted ({scores.words} words said)",
+            f"{scores.insertions} inserted ({scores.words} {measure.nouns} said)",
         ),
     ]
     if scores.missing:
-        rows.append(("missing", f"{scores.missing} of them; all their words count as deleted"))
+        lost = f"{scores.missing} of them; all their {measure.nouns} count as deleted"
+        rows.append(("missing", lost))
     return rows + list(report.facts)
 
 
@@ -157,7 +171,7 @@ def show(report: Report, console: Console, worst: int = 5, confusions: int = 10)
     if report.worst:
         console.print(Text("\nWorst utterances", style="italic"))
     for wrong in report.worst[:worst]:
-        heading = f"\n{wrong.utterance.id}  {percent(wrong.scores.wer)}"
+        heading = f"\n{wrong.utterance.id}  {percent(wrong.scores.rate)}"
         console.print(Text(heading, style="bold"), soft_wrap=True)
-        for line in draw(wrong.pairs, console.width - 2).split("\n"):
+        for line in draw(wrong.pairs, console.width - 2, report.measure.nouns).split("\n"):
             console.print(Text("  ") + line if line else "", soft_wrap=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from asr.decoding.greedy import GreedyDecoder
 from asr.decoding.hypothesis import Hypothesis
-from asr.text import CharacterUnits
+from asr.units.characters import CharacterUnits
 
 UNITS = CharacterUnits(("<blank>", "|", "a", "b", "nine"))
 FRAME_S = 0.04

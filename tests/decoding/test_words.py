@@ -2,12 +2,19 @@ from __future__ import annotations
 
 import pytest
 
+from asr.decoding.hypothesis import Word
 from asr.decoding.words import TimedUnit, words_of
+from asr.units.characters import CharacterUnits
+from asr.units.phones import PhoneUnits
+from asr.units.pieces import SentencePieceUnits
+from asr.units.words import WordUnits
+
+CHARACTERS = CharacterUnits(("<blank>", "|", "a", "b", "c", "g", "m", "nine", "rubout"))
 
 
 def spelled(symbols: list[str]) -> list[str]:
     units = [TimedUnit(s, i * 0.1, (i + 1) * 0.1, 1.0) for i, s in enumerate(symbols)]
-    return [word.word for word in words_of(units)]
+    return [word.word for word in words_of(CHARACTERS, units)]
 
 
 @pytest.mark.parametrize(
@@ -29,10 +36,36 @@ def test_units_spell_words(symbols: list[str], words: list[str]) -> None:
 
 
 def test_a_word_lasts_from_its_first_units_start_to_its_last_units_end() -> None:
-    (word,) = words_of([TimedUnit("a", 0.5, 0.6, 0.9), TimedUnit("b", 0.8, 1.0, 0.7)])
+    (word,) = words_of(CHARACTERS, [TimedUnit("a", 0.5, 0.6, 0.9), TimedUnit("b", 0.8, 1.0, 0.7)])
     assert (word.start_s, word.end_s) == (0.5, 1.0)
 
 
 def test_a_words_confidence_is_the_mean_of_its_units() -> None:
-    (word,) = words_of([TimedUnit("a", 0.5, 0.6, 0.9), TimedUnit("b", 0.8, 1.0, 0.7)])
+    (word,) = words_of(CHARACTERS, [TimedUnit("a", 0.5, 0.6, 0.9), TimedUnit("b", 0.8, 1.0, 0.7)])
     assert word.confidence == pytest.approx(0.8)
+
+
+def test_pieces_join_into_words_from_mark_to_mark() -> None:
+    units = SentencePieceUnits.from_texts(["the cat sat", "the cats sat"], 10)
+    emitted = [
+        TimedUnit("▁the", 0.1, 0.2, 0.9),
+        TimedUnit("▁", 0.3, 0.4, 0.1),  # as silent as a space: its time is nobody's
+        TimedUnit("c", 0.5, 0.6, 0.8),
+        TimedUnit("at", 0.7, 0.9, 0.6),
+        TimedUnit("▁s", 1.0, 1.1, 1.0),
+        TimedUnit("at", 1.2, 1.3, 0.5),
+    ]
+    assert words_of(units, emitted) == (
+        Word("the", 0.1, 0.2, 0.9),
+        Word("cat", 0.5, 0.9, 0.7),
+        Word("sat", 1.0, 1.3, 0.75),
+    )
+
+
+def test_words_and_phones_stand_for_themselves() -> None:
+    words = WordUnits(("<blank>", "nine", "|"))
+    phones = PhoneUnits.from_pronunciations({"nine": ("N", "AY", "N")})
+    emitted = [TimedUnit("nine", 0.1, 0.4, 0.9), TimedUnit("|", 0.5, 0.6, 0.8)]
+    assert words_of(words, emitted) == (Word("nine", 0.1, 0.4, 0.9), Word("|", 0.5, 0.6, 0.8))
+    emitted = [TimedUnit("N", 0.1, 0.2, 0.9), TimedUnit("AY", 0.2, 0.4, 0.8)]
+    assert words_of(phones, emitted) == (Word("N", 0.1, 0.2, 0.9), Word("AY", 0.2, 0.4, 0.8))

@@ -90,3 +90,14 @@ def test_a_page_of_nothing_can_be_made() -> None:
 def test_a_rate_over_no_words_is_called_undefined() -> None:
     rows = read(page(build("t", [Scored("silence", "s", "", "a")]))).rows
     assert "undefined" in next(row for row in rows if row and row[0] == "silence")
+
+
+def test_a_page_of_phones_tells_phones_and_no_word_error_rate() -> None:
+    html = page(build("t", [Scored("1", "s", "R AH B", "R AH P")], rate_name="per"))
+    read(html)
+    for expected in ("33.3 %</b><span>phone error rate", "3</b><span>phones in", ">PER<"):
+        assert expected in html
+    for absent in ("word error rate", "character error rate", ">WER<"):
+        assert absent not in html
+    assert "WER" in page(build("t", UTTERANCES))
+    assert "character error rate" in page(build("t", UTTERANCES))

@@ -52,6 +52,15 @@ def test_edge_cases_are_as_documented(
     assert (scores.wer, scores.cer, scores.ser, scores.missing) == (wer, cer, ser, missing)
 
 
+def test_the_rate_that_chooses_counts_words_or_what_stands_for_them() -> None:
+    phones = [("R AH B AW T", "R AH P AW"), ("JH IY", "JH IY IY")]
+    scores = score([said(*pair) for pair in phones])
+    # By hand: B heard as P, T not heard, an IY too many; 3 of 7.
+    assert (scores.substitutions, scores.deletions, scores.insertions) == (1, 1, 1)
+    assert scores.rate == 3 / 7 == jiwer.wer(*map(list, zip(*phones, strict=True)))
+    assert score([said("a b", "a")]).rate == score([said("a b", "a")]).wer == 1 / 2
+
+
 def test_errors_are_summed_and_rates_are_not_averaged() -> None:
     scores = score([said("a", "b"), said("a b c d e f g h i", "a b c d e f g h i")])
     assert scores.wer == 1 / 10  # the mean of the two rates would be 1/2

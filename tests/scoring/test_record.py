@@ -18,15 +18,16 @@ STAMP = Stamp("b", "c", "l", {"name": "greedy"}, "english")
 
 def metrics(wer: float = 0.25, failed: int = 0) -> Metrics:
     return Metrics(
-        wer=wer,
+        rate_name="wer",
+        rate=wer,
         cer=0.1,
         ser=0.5,
-        words=4,
+        count=4,
         substitutions=1,
         deletions=0,
         insertions=0,
-        wer_ci95=(0.0, wer),
-        wer_ci95_drawn="2 utterances",
+        rate_ci95=(0.0, wer),
+        rate_ci95_drawn="2 utterances",
         missing=0,
         failed=failed,
         utterances=2,
@@ -49,7 +50,7 @@ def test_what_was_written_is_found_again_and_still_stands(tmp_path: Path) -> Non
     write(tmp_path / "eval", metrics(), results, build("t", [one.scored for one in results]))
     earlier = read_earlier(tmp_path / "eval")
     assert earlier is not None
-    assert earlier.wer == 0.25
+    assert (earlier.rate_name, earlier.rate) == ("wer", 0.25)
     assert why_again(earlier, STAMP) == ""
     lines = (tmp_path / "eval" / "hypotheses.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [
@@ -67,7 +68,27 @@ def test_a_rate_that_is_not_defined_is_null_in_json_and_infinite_again_when_read
     assert content["wer_ci95"] == [0.0, None]
     earlier = read_earlier(tmp_path / "eval")
     assert earlier is not None
-    assert math.isinf(earlier.wer)
+    assert math.isinf(earlier.rate)
+
+
+def test_every_figure_has_its_own_name_in_the_order_that_it_always_had() -> None:
+    assert list(metrics().to_dict()) == [
+        *("wer", "cer", "ser", "words", "substitutions", "deletions", "insertions"),
+        *("wer_ci95", "wer_ci95_drawn", "missing", "failed", "utterances", "audio_seconds"),
+        *("rtfx", "normaliser", "trained_on_this_split", "command", "recipe", "split", "model"),
+        *("hardware", "date", "stamp"),
+    ]
+
+
+def test_of_phones_neither_a_word_nor_a_character_error_rate_is_written(tmp_path: Path) -> None:
+    of_phones = dataclasses.replace(metrics(), rate_name="per", cer=None)
+    content = of_phones.to_dict()
+    assert (content["per"], content["phones"], content["per_ci95"]) == (0.25, 4, [0.0, 0.25])
+    assert not {"wer", "cer", "words", "wer_ci95", "wer_ci95_drawn"} & set(content)
+    write(tmp_path / "eval", of_phones, [], build("t", []))
+    earlier = read_earlier(tmp_path / "eval")
+    assert earlier is not None
+    assert (earlier.rate_name, earlier.rate) == ("per", 0.25)
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"wer": 1', '{"wer": {}, "failed": 0}'])

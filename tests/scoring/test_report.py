@@ -76,3 +76,28 @@ def test_rates_are_written_in_percent(rate: float, text: str) -> None:
 def test_the_interval_says_what_was_drawn() -> None:
     utterances = [Scored(str(n), f"s{n % 4}", "a b", "a b") for n in range(8)]
     assert interval_text(build("t", utterances).interval) == "0.0 – 0.0 % (95 %, 4 speakers drawn)"
+
+
+PHONES = [
+    Scored("rubout", "anna", "R AH B AW T", "R AH P AW"),
+    Scored("g", "bert", "JH IY", "JH IY IY"),
+]
+
+
+def test_phones_are_called_phones_and_no_word_error_rate_is_shown() -> None:
+    report = build("an4 · test", PHONES, rate_name="per")
+    shown = screen(report)
+    # By hand: B heard as P, T not heard, an IY too many; 3 of 7.
+    assert shown.startswith("an4 · test\nphones wrong (PER)      42.9 %, ")
+    assert "words wrong (WER)       not counted: " in shown
+    assert "1 substituted, 1 deleted, 1 inserted (7 phones said)\n" in shown
+    assert "CER" not in shown
+    assert "words said" not in shown
+    assert [row.scores.rate for row in report.speakers] == [1 / 2, 2 / 5]
+
+
+def test_long_stretches_of_right_phones_are_told_as_phones() -> None:
+    phones = " ".join(["AH"] * 40)
+    assert "... 36 phones correct" in screen(
+        build("t", [Scored("1", "", f"{phones} B", f"{phones} P")], rate_name="per"), 60
+    )

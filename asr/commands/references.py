@@ -1,0 +1,88 @@
+"""What was said in the utterances of a split, and what was heard in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from asr.errors import UserError
+from asr.scoring.rates import Scored
+from asr.scoring.record import Result
+from asr.text import normalise
+from asr.utterance import Rejection
+
+if TYPE_CHECKING:
+    from asr.corpus import Split
+    from asr.units.symbols import Units
+
+FAILED = "not-decoded"  # why an utterance is missing whose decoding failed
+
+
+@dataclass(frozen=True)
+class Said:
+    """An utterance and what a hypothesis of it is compared with.
+
+    `position` is its place in the split, None where preparation left it out, for `reason`.
+    """
+
+    id: str
+    speaker: str
+    reference: str
+    position: int | None = None
+    reason: str = ""
+
+
+def references(
+    units: Units, split: Split, left_out: list[Rejection], normaliser: str
+) -> tuple[list[Said], list[str]]:
+    """All utterances that have a reference, and by name those of which nobody can say the phones.
+
+    Raises:
+        UserError: not one has a reference.
+    """
+    utterances = [
+        (text, Said(id, speaker, "", position))
+        for position, (id, speaker, text) in enumerate(
+            zip(split.ids, split.speakers, split.texts, strict=True)
+        )
+    ]
+    utterances += [
+        (one.text, Said(one.id, one.speaker, "", reason=one.reason)) for one in left_out if one.text
+    ]
+    said, unknown = [], []
+    for text, one in utterances:
+        text = normalise(normaliser, text)
+        reference = units.reference(text)
+        if reference is not None:
+            said.append(Said(one.id, one.speaker, reference, one.position, one.reason))
+            continue
+        word = next(word for word in text.split() if units.reference(word) is None)
+        unknown.append(f"{one.id} ({word!r})")
+    if unknown and not said:
+        raise UserError(
+            "Nothing can be scored: in every text is a word that the model's lexicon does not have,"
+            f" as in {unknown[0]}."
+        )
+    return said, unknown
+
+
+def results(
+    said: list[Said],
+    heard: Mapping[int, str],
+    failures: Mapping[int, str],
+    written: Callable[[str], str],
+) -> list[Result]:
+    """Every utterance with what was heard, `written` as the references are; some are missing."""
+    found = []
+    for one in said:
+        if one.position is None:
+            missing, error, hypothesis = one.reason, "", None
+        else:
+            error = failures.get(one.position, "")
+            missing = FAILED if error else ""
+            text = heard.get(one.position)
+            hypothesis = None if text is None else written(text)
+        scored = Scored(one.id, one.speaker, one.reference, hypothesis)
+        found.append(Result(scored, missing, error))
+    return found

@@ -1,0 +1,1 @@
+"""What a network emits: characters, pieces of words, words or phones."""
