@@ -34,19 +34,25 @@ class Prepare:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where preparation and decoding run: `workers` None means one a core."""
+    """Where preparation, training and decoding run: `workers` None means one a core."""
 
     name: str
     workers: int | None
     address: str | None
+    max_failures: int
 
 
 @dataclass(frozen=True)
 class Units:
-    """What the model emits: characters, and words seen `whole_word_count` times (0: none)."""
+    """What the model emits.
+
+    Characters, and words seen `whole_word_count` times (0: none); `size` pieces of SentencePiece;
+    words; or phones of the corpus's lexicon.
+    """
 
     kind: str
     whole_word_count: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -89,12 +95,44 @@ class Spec:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """Noise from the recordings in `folder` (None: none), at an SNR drawn between two."""
+
+    folder: str | None
+    probability: float
+    low_snr_db: float
+    high_snr_db: float
+    start_epoch: int
+
+
+@dataclass(frozen=True)
+class Reverb:
+    """Reverberation by the impulse responses in `folder` (None: none)."""
+
+    folder: str | None
+    probability: float
+    start_epoch: int
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Louder or softer by decibels drawn between two; both 0: neither."""
+
+    low_db: float
+    high_db: float
+    start_epoch: int
+
+
+@dataclass(frozen=True)
 class Augment:
     """What training hears in place of the recordings."""
 
     speed: Speed
     warp: Warp
     spec: Spec
+    noise: Noise
+    reverb: Reverb
+    gain: Gain
 
 
 @dataclass(frozen=True)
@@ -108,14 +146,19 @@ class InnerCtc:
 
 @dataclass(frozen=True)
 class Optim:
-    """The optimiser and its schedule."""
+    """The optimiser, its schedule, and which weights are averaged."""
 
     name: str
     learning_rate: float
     weight_decay: float
-    warmup: float
     clip_norm: float
+    schedule: str
+    warmup: float
+    lowest: float
+    plateau_factor: float
+    plateau_patience: int
     ema_decay: float
+    average_best: int
 
 
 @dataclass(frozen=True)
@@ -125,6 +168,7 @@ class Data:
     train_splits: list[str]
     batch_s: float
     max_utterances: int
+    device_batch_s: float | str | None
     short_first: bool
     max_duration_s: float
 
@@ -136,10 +180,16 @@ class Trainer:
     max_epochs: int
     patience: int
     devices: int
+    nodes: int
     accelerator: str
     precision: str
     threads: int | None
     validate_every: int
+    checkpoint_steps: int
+    checkpoint_minutes: float
+    max_skipped: int
+    timeout_s: float
+    loggers: list[str]
 
 
 @dataclass(frozen=True)
@@ -154,6 +204,8 @@ class Config:
     seed: int
     split: str
     bundle: str | None
+    init: str | None
+    freeze: list[str]
     preflight: str | None
     recipe: Recipe
     prepare: Prepare
@@ -174,10 +226,12 @@ WORDS: dict[str, tuple[str, ...]] = {
     "split": ("train", "validation", "test"),
     "preflight": ("only",),
     "cluster.name": ("local", "ray"),
-    "units.kind": ("characters",),
+    "units.kind": ("characters", "sentencepiece", "words", "phones"),
     "inner_ctc.target": ("units", "phones"),
     "features.normalisation": ("corpus", "utterance"),
-    "optim.name": ("adamw",),
+    "data.device_batch_s": ("auto",),  # or a number
+    "optim.name": ("adamw", "nadamw", "sgd"),
+    "optim.schedule": ("one_cycle", "cosine", "plateau", "constant"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
 }
@@ -189,7 +243,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
     "prepare.max_rejected": (0.0, 1.0),
     "cluster.workers": (1, _INFINITY),
+    "cluster.max_failures": (0, _INFINITY),
     "units.whole_word_count": (0, _INFINITY),
+    "units.size": (3, _INFINITY),
     "features.mel_bins": (1, _INFINITY),
     "features.window_s": (0.001, 1.0),
     "features.hop_s": (0.001, 1.0),
@@ -203,19 +259,38 @@ LIMITS: dict[str, tuple[float, float]] = {
     "augment.spec.time_masks": (0, _INFINITY),
     "augment.spec.time_share": (0.0, 1.0),
     "augment.spec.start_epoch": (1, _INFINITY),
+    "augment.noise.probability": (0.0, 1.0),
+    "augment.noise.low_snr_db": (-100.0, 100.0),
+    "augment.noise.high_snr_db": (-100.0, 100.0),
+    "augment.noise.start_epoch": (1, _INFINITY),
+    "augment.reverb.probability": (0.0, 1.0),
+    "augment.reverb.start_epoch": (1, _INFINITY),
+    "augment.gain.low_db": (-100.0, 100.0),
+    "augment.gain.high_db": (-100.0, 100.0),
+    "augment.gain.start_epoch": (1, _INFINITY),
     "inner_ctc.weight": (0.0, 1.0),
     "inner_ctc.layer": (1, _INFINITY),
     "optim.learning_rate": (0.0, _INFINITY),
     "optim.weight_decay": (0.0, _INFINITY),
-    "optim.warmup": (0.0, 1.0),
     "optim.clip_norm": (0.0, _INFINITY),
+    "optim.warmup": (0.0, 1.0),
+    "optim.lowest": (0.0, 1.0),
+    "optim.plateau_factor": (0.0, 1.0),
+    "optim.plateau_patience": (1, _INFINITY),
     "optim.ema_decay": (0.0, 1.0),
+    "optim.average_best": (0, _INFINITY),
     "data.batch_s": (0.1, _INFINITY),
     "data.max_utterances": (1, _INFINITY),
+    "data.device_batch_s": (0.1, _INFINITY),
     "data.max_duration_s": (0.1, _INFINITY),
     "trainer.max_epochs": (1, _INFINITY),
     "trainer.patience": (0, _INFINITY),
-    "trainer.devices": (1, 1),
+    "trainer.devices": (1, _INFINITY),
+    "trainer.nodes": (1, _INFINITY),
+    "trainer.checkpoint_steps": (0, _INFINITY),
+    "trainer.checkpoint_minutes": (0, _INFINITY),
+    "trainer.max_skipped": (0, _INFINITY),
+    "trainer.timeout_s": (1, _INFINITY),
     "trainer.threads": (1, _INFINITY),
     "trainer.validate_every": (1, _INFINITY),
 }

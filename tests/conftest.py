@@ -40,7 +40,8 @@ def make_bundle() -> Callable[..., Bundle]:
     from asr.features import LogMel
     from asr.models.ctc import CtcModel
     from asr.models.lstm import LstmEncoder
-    from asr.text import BLANK, CharacterUnits
+    from asr.units.characters import CharacterUnits
+    from asr.units.symbols import BLANK
 
     def bundle(
         symbols: Sequence[str] = ("|", "a", "b", "c", "nine"), normalisation: str = "corpus"

@@ -23,7 +23,8 @@ from asr.models.ctc import CtcModel
 from asr.models.frontend import TIME_STRIDES
 from asr.models.recurrent import RecurrentEncoder
 from asr.streaming import Stream
-from asr.text import BLANK, CharacterUnits
+from asr.units.characters import CharacterUnits
+from asr.units.symbols import BLANK
 
 RATE_HZ = 16_000
 WINDOW, HOP = 400, 160

@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -78,43 +78,14 @@ class RayExecutor:
 
     def __enter__(self) -> RayExecutor:
         began = time.perf_counter()
-        if self._address is not None:
-            _check_address(self._address)
-        ray = _import_ray()
-        options: dict[str, Any] = {
-            "log_to_driver": False,
-            "logging_level": logging.ERROR,
-            "configure_logging": False,
-            "runtime_env": {"env_vars": _worker_environment()},
-        }
-        if self._address is None:
-            options |= {
-                "num_cpus": self.workers,
-                "object_store_memory": OBJECT_STORE_BYTES,
-                "include_dashboard": False,
-            }
-        for attempts_left in (1, 0):
-            try:
-                # "local" keeps RAY_ADDRESS or a cluster that happens to run here from being joined.
-                with _own_answer_to_sigterm():
-                    ray.init(address=self._address or "local", **options)
-                break
-            except Exception as error:  # a node too busy to start raises just that
-                ray.shutdown()
-                if attempts_left:
-                    continue
-                where = f"at {self._address}" if self._address else "on this machine"
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise UserError(
-                    f"Ray could not be started {where}: {reason} cluster=local does without it."
-                ) from error
+        ray = start_ray(self._address, self.workers, {"OMP_NUM_THREADS": "1"})
         if self._wanted is None:
             self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self.start_s = time.perf_counter() - began
         return self
 
     def __exit__(self, *error: object) -> None:
-        _import_ray().shutdown()
+        import_ray().shutdown()
 
     def map(
         self, worker: Callable[[Item], Result], items: Sequence[Item]
@@ -124,7 +95,7 @@ class RayExecutor:
         What runs when the caller stops is ended by leaving the executor: `ray.cancel` of a task
         that ends at the same moment brings Ray 2.60 down.
         """
-        ray = _import_ray()
+        ray = import_ray()
         task = ray.remote(num_cpus=1)(worker)
         waiting = iter(items)
         running: dict[Any, Item] = {}
@@ -143,8 +114,9 @@ class RayExecutor:
             # Ray wraps what the worker raised together with its traceback.
             raise error.cause from None
         except ray.exceptions.RayError as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(f"A worker ended without a result: {reason} Try again.") from error
+            raise UserError(
+                f"A worker ended without a result: {first_line(error)} Try again."
+            ) from error
 
 
 def choose_executor(name: str, workers: int | None, address: str | None) -> Executor:
@@ -160,6 +132,56 @@ def choose_executor(name: str, workers: int | None, address: str | None) -> Exec
     if name == "local" and workers == 1:
         return LocalExecutor()
     return RayExecutor(workers, address)
+
+
+def start_ray(address: str | None, cores: int, variables: Mapping[str, str]) -> Any:
+    """Ray's module, connected to the cluster at `address`, or to one of its own on this machine.
+
+    Args:
+        address: HOST:PORT, ray://HOST:PORT or auto; None: a cluster of this process's own, which
+            has `cores` and ends with it.
+        cores: how many processes it runs at a time.
+        variables: of the environment of its processes.
+
+    Raises:
+        UserError: it does not answer, or cannot be started.
+    """
+    if address is not None:
+        _check_address(address)
+    ray = import_ray()
+    options: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "configure_logging": False,
+        "runtime_env": {"env_vars": {**_worker_environment(), **variables}},
+    }
+    if address is None:
+        options |= {
+            "num_cpus": cores,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "include_dashboard": False,
+        }
+    for attempts_left in (1, 0):
+        try:
+            # "local" keeps RAY_ADDRESS or a cluster that happens to run here from being joined.
+            with _own_answer_to_sigterm():
+                ray.init(address=address or "local", **options)
+            break
+        except Exception as error:  # a node too busy to start raises just that
+            ray.shutdown()
+            if attempts_left:
+                continue
+            where = f"at {address}" if address else "on this machine"
+            raise UserError(
+                f"Ray could not be started {where}: {first_line(error)} cluster=local does without"
+                " it."
+            ) from error
+    return ray
+
+
+def first_line(error: Exception) -> str:
+    """What an error of Ray's says, without its traceback."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _check_address(address: str) -> None:
@@ -194,7 +216,8 @@ def _own_answer_to_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, own)
 
 
-def _import_ray() -> Any:
+def import_ray() -> Any:
+    """Ray's module, silent and without telemetry."""
     # Read when Ray is imported: no telemetry; and its new way with CUDA_VISIBLE_DEVICES, of which
     # it would otherwise warn.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -207,11 +230,10 @@ def _import_ray() -> Any:
 
 
 def _worker_environment() -> dict[str, str]:
-    """One thread a worker, and the package found where it is found here, installed or not."""
+    """The package is found where it is found here, installed or not."""
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {
         "PYTHONPATH": os.pathsep.join(paths),
-        "OMP_NUM_THREADS": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
     }

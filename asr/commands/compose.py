@@ -74,9 +74,19 @@ def compose(arguments: list[str]) -> settings.Config:
     if isinstance(recipe, dict) and isinstance(recipe.get("options"), dict):
         defaults = offered["recipe"]["options"]
         recipe["options"] = _arguments("recipe.options", defaults, recipe["options"])
+    config = typed(tree)
+    _check_values(config)
+    return config
+
+
+def typed(tree: Any) -> settings.Config:
+    """All settings, from what `dataclasses.asdict` gives of them.
+
+    Raises:
+        UserError: one is missing, not known, or of another type.
+    """
     config = _typed(settings.Config, tree, "")
     assert isinstance(config, settings.Config)
-    _check_values(config)
     return config
 
 
@@ -219,8 +229,10 @@ def _typed(hint: Any, value: Any, key: str) -> Any:
     """A value as the type that `asr.config` declares for it."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _section(hint, value, key)
-    if isinstance(hint, types.UnionType):  # X | None is the only union there
-        return None if value is None else _typed(typing.get_args(hint)[0], value, key)
+    if isinstance(hint, types.UnionType):  # X | None, or X | str | None where X may be a word too
+        kinds = typing.get_args(hint)
+        as_it_is = value is None or (isinstance(value, str) and str in kinds)
+        return value if as_it_is else _typed(kinds[0], value, key)
     if typing.get_origin(hint) is list and isinstance(value, list):
         (item,) = typing.get_args(hint)
         return [_typed(item, one, f"{key}[{index}]") for index, one in enumerate(value)]
@@ -263,12 +275,12 @@ def _shown(value: Any) -> str:
 
 def _arguments(section: str, offered: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """A component's arguments, each of the type that it has in the component's file in `conf/`."""
-    typed = {}
+    checked = {}
     for name, value in given.items():
         hint = type(offered[name])
         free = offered[name] is None or hint in (list, dict)
-        typed[name] = value if free else _typed(hint, value, f"{section}.{name}")
-    return typed
+        checked[name] = value if free else _typed(hint, value, f"{section}.{name}")
+    return checked
 
 
 def _check_values(config: settings.Config) -> None:
@@ -279,16 +291,14 @@ def _check_values(config: settings.Config) -> None:
             raise UserError(f"{key}={values[key]} must be a plain folder's name: no /, no spaces.")
     for key, words in settings.WORDS.items():
         value = values[key]
-        if value is not None and value not in words:
+        if isinstance(value, str) and value not in words:
             offer = nearest(value, words) or f" {_known(list(words))}"
             raise UserError(f"{key}={value} is not known.{offer}")
     for key, (least, most) in settings.LIMITS.items():
         wide = f"between {least} and {most}" if most < float("inf") else f"{least} or more"
-        if least == most:
-            wide = f"{least} in this version"
         given = values[key] if isinstance(values[key], list) else [values[key]]
         if not given:
             raise UserError(f"{key}=[] must hold at least one value, {wide}.")
         for value in given:
-            if value is not None and not least <= value <= most:
+            if isinstance(value, int | float) and not least <= value <= most:
                 raise UserError(f"{key}={value} must be {wide}.")

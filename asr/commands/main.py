@@ -223,9 +223,15 @@ def main(arguments: list[str] | None = None) -> int:
     if not words:
         sys.stderr.write(manual.page())
         return WRONG_USE
+    command = typer.main.get_command(app)
+    return guarded(lambda: command.main(words, prog_name="asr", standalone_mode=False))
+
+
+def guarded(command: Callable[[], int | None]) -> int:
+    """The exit status of a command; what ends it early is told in one line."""
     signal.signal(signal.SIGTERM, _stop)
     try:
-        status = typer.main.get_command(app).main(words, prog_name="asr", standalone_mode=False)
+        status = command()
         sys.stdout.flush()
     except UserError as error:
         return _say(str(error), WRONG_USE)

@@ -14,6 +14,8 @@ from asr.errors import UserError
 
 # A weight, its average, its gradient and the optimiser's two moments, in single precision.
 TRAINING_BYTES = 5 * 4
+# How torch says that it gets no memory, or that it cannot even count the bytes.
+NO_MEMORY = ("can't allocate memory", "out of memory", "calculation overflowed")
 
 
 def check_sizes(config: Config) -> None:
@@ -65,4 +67,11 @@ def build_encoder(config: Config) -> nn.Module:
         encoder: nn.Module = component(input_size=config.features.mel_bins, **arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"model: {error}.") from None
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in NO_MEMORY):
+            raise
+        sizes = ", ".join(f"{name}={value}" for name, value in arguments.items())
+        raise UserError(
+            f"model: there is no memory here for {sizes}: make it smaller, or end what else runs."
+        ) from None
     return encoder

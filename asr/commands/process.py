@@ -14,7 +14,7 @@ import termios
 import threading
 import tty
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 
 # An interrupt from the keyboard, a request to stop, the end of the terminal.
@@ -59,7 +59,7 @@ class Runner:
 
     def run(self, command: Sequence[str]) -> tuple[int, str]:
         """The exit status, negative for the signal that ended it, and the end of stderr."""
-        relay = Relay()
+        relay = Relay(terminal_size(), show_on_stderr)
         self._process = subprocess.Popen(command, stderr=relay.target, start_new_session=True)
         self._pass_on()
         status = self._process.wait()
@@ -86,38 +86,48 @@ class Runner:
             self._process.send_signal(signal.SIGCONT)
 
 
-class Relay:
-    """Shows on stderr what a process writes to `target`, and keeps the end of it.
+def terminal_size() -> os.terminal_size | None:
+    """Of the terminal that stderr is; None where it is none."""
+    return os.get_terminal_size(STDERR) if os.isatty(STDERR) else None
 
-    Where stderr is a terminal, `target` is one too, so that progress is shown.
+
+def show_on_stderr(data: bytes) -> None:
+    """Write it as it is. Where nobody reads any more, what goes on goes on."""
+    with contextlib.suppress(OSError), open(STDERR, "wb", closefd=False) as stderr:
+        stderr.write(data)
+
+
+class Relay:
+    """Shows what a process writes to `target`, and keeps the end of it.
+
+    Args:
+        window: size of the terminal that `target` is, so that progress is shown; None: it is none.
+        show: takes what is written, as it comes.
     """
 
-    def __init__(self) -> None:
-        if os.isatty(STDERR):
+    def __init__(self, window: os.terminal_size | None, show: Callable[[bytes], None]) -> None:
+        self._show = show
+        if window is not None:
             self._source, self.target = pty.openpty()
             tty.setraw(self.target)  # the real one translates line ends
-            size = os.get_terminal_size(STDERR)
-            window = struct.pack("HHHH", size.lines, size.columns, 0, 0)
-            fcntl.ioctl(self.target, termios.TIOCSWINSZ, window)
+            size = struct.pack("HHHH", window.lines, window.columns, 0, 0)
+            fcntl.ioctl(self.target, termios.TIOCSWINSZ, size)
         else:
             self._source, self.target = os.pipe()
         self._kept = b""
-        self._thread = threading.Thread(target=self._show, daemon=True)
+        self._thread = threading.Thread(target=self._relay, daemon=True)
         self._thread.start()
 
-    def _show(self) -> None:
-        with open(STDERR, "wb", closefd=False) as stderr:
-            while True:
-                try:
-                    data = os.read(self._source, KEPT_BYTES)
-                except OSError:  # how a pseudo terminal ends on Linux
-                    return
-                if not data:
-                    return
-                self._kept = (self._kept + data)[-KEPT_BYTES:]
-                with contextlib.suppress(OSError):  # nobody reads it any more; the job goes on
-                    stderr.write(data)
-                    stderr.flush()
+    def _relay(self) -> None:
+        while True:
+            try:
+                data = os.read(self._source, KEPT_BYTES)
+            except OSError:  # how a pseudo terminal ends on Linux
+                return
+            if not data:
+                return
+            self._kept = (self._kept + data)[-KEPT_BYTES:]
+            self._show(data)
 
     def end(self) -> str:
         """Call it when the process has ended: what it said last."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +19,20 @@ from asr.files import explain_write_errors, write_atomically
 
 SETTINGS = "config.yaml"
 FINISHED = "finished.json"
+LOCK = ".training"
 # Devices, workers, loggers and the number of epochs are not among these.
-IDENTITY = ("seed", "units", "features", "augment", "model", "inner_ctc", "optim", "data")
+IDENTITY = (
+    *("seed", "init", "freeze", "units", "features", "augment", "model", "inner_ctc", "optim"),
+    "data",
+)
+NOT_IDENTITY = ("data.device_batch_s",)  # how a batch is gone through, not what is in it
 
 
 @dataclass(frozen=True)
 class Finished:
     """How a run ended. `best_wer` is of validation, and None where there was none.
+
+    It is the rate called `rate_name`: of words, or of phones where phones are decoded.
 
     What follows it was not always recorded. The peaks are of the largest of the processes that
     trained: all that it held, and what its tensors took on a GPU.
@@ -34,6 +45,7 @@ class Finished:
     parameters: int | None = None
     peak_resident_bytes: int | None = None
     peak_cuda_bytes: int | None = None
+    rate_name: str = "wer"
 
 
 def run_folder(config: Config, name: str | None = None) -> Path:
@@ -45,8 +57,8 @@ def identity(settings: dict[str, Any], corpus: str) -> dict[str, Any]:
     """What a run is identified by, as dotted keys: recipe, corpus, and the settings that train."""
     keys: dict[str, Any] = {"recipe.name": settings["recipe"]["name"], "corpus": corpus}
     for section in IDENTITY:
-        keys |= _flat(section, settings[section])
-    return keys
+        keys |= _flat(section, settings.get(section))
+    return {key: value for key, value in keys.items() if key not in NOT_IDENTITY}
 
 
 def _flat(prefix: str, value: Any) -> dict[str, Any]:
@@ -104,6 +116,26 @@ def claim(folder: Path, config: Config, corpus: str) -> None:
     with write_atomically(settings) as stream:
         content = {"corpus": corpus, "settings": asdict(config)}
         yaml.safe_dump(content, stream, sort_keys=False, allow_unicode=True)
+
+
+@contextlib.contextmanager
+def occupied(folder: Path) -> Iterator[None]:
+    """Holds a run's folder against a second training; the kernel lets go when the process ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    with explain_write_errors(folder):
+        lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UserError(
+            f"{folder} is being trained by another process: wait for it, or choose another name=."
+        ) from None
+    finally:
+        os.close(lock)
 
 
 def read_finished(folder: Path) -> Finished | None:

@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.commands.compose import to_yaml
 from asr.commands.devices import choose_device
 from asr.commands.runs import (
     Finished,
     check_owner,
     claim,
+    occupied,
     read_finished,
     run_folder,
     write_finished,
@@ -29,15 +31,28 @@ from asr.files import explain_write_errors
 
 if TYPE_CHECKING:
     from asr.bundle import Bundle
+    from asr.commands.preflight import Preflight
     from asr.commands.training_data import TrainingData
     from asr.training.module import CtcTraining
+    from asr.training.place import Place
+
+# What lies where in the folder of a run.
+SUMMARY = {
+    "model": "model",
+    "curves.png": "curves",
+    "metrics.csv": "figures",
+    "log.txt": "log",
+    "checkpoints": "checkpoints",
+}
+LOST = 1  # exit status where another process of the run has ended
 
 
 def train(config: Config) -> int:
     """Train, or go on with, the run that the settings describe.
 
     Returns:
-        0, or 130 or 143 where a signal stopped it.
+        0; 128 and its number where a signal stopped it, as 130 and 143; 1 where another process of
+        the same run was lost.
 
     Raises:
         UserError: the corpus is not prepared, the name is taken, the settings do not fit.
@@ -54,21 +69,65 @@ def train(config: Config) -> int:
             print(f"train: {folder} is finished ({_outcome(finished)})", file=sys.stderr)
             return 0
     check_settings(config)
+    place = _place(config)
+    if place is None and config.cluster.name == "ray":
+        from asr.commands.remote import launch_on_ray
+
+        return launch_on_ray(config)
+    if place is None:
+        from asr.commands.launch import launch
+
+        return launch(config)
 
     import torch
 
+    from asr.commands.initial import initial_bundle
+    from asr.commands.preflight import Preflight
     from asr.commands.training_data import gather
     from asr.commands.training_module import build
 
-    torch.set_num_threads(config.trainer.threads or os.cpu_count() or 1)
-    data = gather(config, corpus)
-    print(f"train: {data}", file=sys.stderr, flush=True)
-    module, bundle = build(config, data, corpus.normaliser, max_epochs)
+    cores = max(1, (os.cpu_count() or 1) // place.local)
+    torch.set_num_threads(config.trainer.threads or cores)
+    initial = initial_bundle(config)
+    data = gather(config, corpus, initial)
+    if place.rank == 0 and config.preflight != "only":
+        print(f"train: {data}", file=sys.stderr, flush=True)
+    module, bundle = build(config, data, corpus.normaliser, max_epochs, initial)
+    preflight = Preflight(config, data, module, folder, place)
     if config.preflight == "only":
-        return 0
+        return preflight.report()
+    preflight.check()
     # Only now, so that settings that do not fit leave the name free.
-    claim(folder, config, corpus.fingerprint)
-    return _fit(config, data, module, bundle, corpus.fingerprint)
+    if place.rank == 0:
+        claim(folder, config, corpus.fingerprint)
+    with occupied(folder) if place.rank == 0 else contextlib.nullcontext():
+        return _fit(config, data, module, bundle, corpus.fingerprint, place, preflight)
+
+
+def _place(config: Config) -> Place | None:
+    """Which process this is; None where this one has to start the others.
+
+    Raises:
+        UserError: as many processes as the settings ask for have not been started.
+    """
+    from asr.training.place import Place, place
+
+    devices, nodes = config.trainer.devices, config.trainer.nodes
+    on_ray = config.cluster.name == "ray"
+    if config.preflight == "only" or (devices * nodes == 1 and not on_ray):
+        return Place()
+    found = place()
+    if found is None and nodes > 1 and not on_ray:
+        raise UserError(
+            f"trainer.nodes={nodes}: start one process for each device of each machine, with"
+            " torchrun or srun, or use cluster=ray (docs/distributed.md)."
+        )
+    if found is not None and found.world != devices * nodes:
+        raise UserError(
+            f"{found.world} processes have been started, and trainer.devices={devices} times"
+            f" trainer.nodes={nodes} are {devices * nodes}."
+        )
+    return found
 
 
 def check_settings(config: Config) -> None:
@@ -79,7 +138,13 @@ def check_settings(config: Config) -> None:
             can be made of the sizes.
     """
     epochs_of(config)
-    choose_device(config.trainer.accelerator)
+    if config.optim.schedule == "plateau" and "validation" in config.data.train_splits:
+        raise UserError(
+            "optim.schedule=plateau needs validation, and data=all trains on it: "
+            "choose one_cycle, cosine or constant."
+        )
+    if config.cluster.name != "ray" or _place(config):  # else other machines may have it
+        choose_device(config.trainer.accelerator, config.trainer.devices)
     from asr.commands.network import check_sizes
 
     check_sizes(config)
@@ -106,19 +171,26 @@ def epochs_of(config: Config) -> int:
 def _outcome(finished: Finished) -> str:
     if finished.best_wer is None:
         return f"{finished.epochs} epochs, no validation"
-    best = f"validation WER {100 * finished.best_wer:.1f} % in epoch {finished.best_epoch}"
+    measure = finished.rate_name.upper()
+    best = f"validation {measure} {100 * finished.best_wer:.1f} % in epoch {finished.best_epoch}"
     return f"{finished.epochs} epochs, best {best}"
 
 
 def _fit(
-    config: Config, data: TrainingData, module: CtcTraining, bundle: Bundle, corpus: str
+    config: Config,
+    data: TrainingData,
+    module: CtcTraining,
+    bundle: Bundle,
+    corpus: str,
+    place: Place,
+    preflight: Preflight,
 ) -> int:
-    from asr.training.checkpoint import StoppedError
     from asr.training.fit import FitSettings, fit
+    from asr.training.keeper import Keeping
     from asr.training.preflight import write_excluded
+    from asr.training.signals import StoppedError
 
     folder, trainer = run_folder(config), config.trainer
-    write_excluded(folder / "excluded.jsonl", data.excluded)
     origin = {"command": shlex.join(sys.argv), **versions(), "data": str(data)}
 
     def save_model(epoch: int, wer: float | None) -> None:
@@ -127,32 +199,75 @@ def _fit(
 
     settings = FitSettings(
         max_epochs=module.max_epochs,
-        patience=trainer.patience if data.validation is not None else 0,
         validate_every=trainer.validate_every,
         devices=trainer.devices,
+        nodes=trainer.nodes,
         accelerator=trainer.accelerator,
-        precision=trainer.precision,
+        precision=preflight.precision,
+        timeout_s=trainer.timeout_s,
+        max_skipped=trainer.max_skipped,
+        loggers=tuple(trainer.loggers),
+        several=place.world > 1,
     )
-    with _logs(folder / "log.txt") as (log, file_log):
+    validating = data.validation is not None
+    keeping = Keeping(
+        save_model=save_model,
+        validating=validating,
+        patience=trainer.patience if validating else 0,
+        every_steps=trainer.checkpoint_steps,
+        every_minutes=trainer.checkpoint_minutes,
+        average_best=config.optim.average_best if validating else 0,
+    )
+    with _logs(folder / "log.txt") if place.rank == 0 else _no_logs() as (log, file_log):
         for name, value in origin.items():
             file_log.info("%s: %s", name, value)
+        file_log.info("settings:\n%s", to_yaml(config))
+        for line in preflight.lines:
+            log.info(line)
+        if place.rank == 0:
+            write_excluded(folder / "excluded.jsonl", data.excluded)
         # On a terminal the progress bar shows what each epoch's line says.
         log_epoch = (file_log if sys.stderr.isatty() else log).info
         try:
             outcome = fit(
-                module, data.batches, data.validation, folder, settings, save_model, log, log_epoch
+                module, data.batches, data.validation, folder, settings, keeping, log, log_epoch
             )
         except StoppedError as stop:
-            log.info(
-                "train: stopped by %s; the same command goes on after the last finished epoch", stop
-            )
+            log.info("train: stopped by %s and saved; the same command goes on from here", stop)
             return stop.status
-        finished = Finished(max_epochs=module.max_epochs, **vars(outcome))
-        write_finished(folder, finished)
-        log.info("train: %s is finished (%s)", folder, _outcome(finished))
-        log.info("  model    %s", folder / "model")
-        log.info("  curves   %s", folder / "curves.png")
+        except RuntimeError as error:
+            if place.world == 1 or not _lost(error):
+                raise
+            file_log.error("train: %s", error)
+            again = "; the same command goes on from the last checkpoint"
+            begun_again = config.cluster.name == "ray"  # without being asked
+            log.error("asr: lost another process of this run%s", "" if begun_again else again)
+            return LOST
+        if place.rank == 0:
+            finished = Finished(
+                max_epochs=module.max_epochs, **vars(outcome), rate_name=module.rate_name
+            )
+            write_finished(folder, finished)
+            log.info("train: %s is finished (%s)", folder, _outcome(finished))
+            for name, what in SUMMARY.items():
+                log.info("  %-12s %s", what, folder / name)
     return 0
+
+
+def _lost(error: RuntimeError) -> bool:
+    """Whether an error says that another process cannot be reached any more."""
+    from torch import distributed
+
+    kinds = (distributed.DistBackendError, distributed.DistNetworkError, distributed.DistStoreError)
+    return isinstance(error, kinds) or "gloo" in str(error) or "NCCL" in str(error)
+
+
+@contextlib.contextmanager
+def _no_logs() -> Iterator[tuple[logging.Logger, logging.Logger]]:
+    """For the processes that are not the first, which says what all would say, but for errors."""
+    log = logging.Logger("asr.train.other", logging.ERROR)
+    log.addHandler(logging.StreamHandler(sys.stderr))
+    yield log, logging.Logger("asr.train.none", logging.CRITICAL)
 
 
 @contextlib.contextmanager
@@ -183,7 +298,7 @@ def _provenance(
         "hours": round(data.hours, 3),
         "utterances": data.utterances,
         "epochs": epoch,
-        "validation_wer": None if wer is None else round(wer, 6),
+        f"validation_{data.units.rate_name}": None if wer is None else round(wer, 6),
         "seed": config.seed,
         "command": shlex.join(["asr", *sys.argv[1:]]),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -9,6 +9,7 @@ import torch
 from asr import registry
 from asr.augment import Augmentation, SpecAugment, Warp
 from asr.bundle import Bundle
+from asr.commands.initial import freeze, take_over
 from asr.commands.network import build_encoder
 from asr.commands.training_data import TrainingData
 from asr.config import Config
@@ -23,9 +24,15 @@ STATISTICS_S = 5 * 3600.0
 
 
 def build(
-    config: Config, data: TrainingData, normaliser: str, max_epochs: int
+    config: Config,
+    data: TrainingData,
+    normaliser: str,
+    max_epochs: int,
+    initial: Bundle | None = None,
 ) -> tuple[CtcTraining, Bundle]:
     """What is trained, and the bundle around its averaged weights.
+
+    It begins with the weights and statistics of `initial`, where there is one.
 
     Raises:
         UserError: the model cannot be made of these settings.
@@ -33,7 +40,10 @@ def build(
     inner = _inner_ctc(config, data)
     torch.manual_seed(config.seed)
     network = CtcModel(build_encoder(config), len(data.units.symbols))
-    features = _features(config, data)
+    if initial is not None:
+        take_over(network, config, initial)
+    freeze(network, config.freeze)
+    features = initial.features if initial is not None else _features(config, data)
     bundle = Bundle(
         network=network,
         model=dict(config.model),
@@ -43,8 +53,6 @@ def build(
         decoder=dict(config.decoder),
         trained={},
     )
-    optim = asdict(config.optim)
-    del optim["name"]
     module = CtcTraining(
         network=network,
         features=features,
@@ -54,8 +62,10 @@ def build(
             SpecAugment(**asdict(config.augment.spec)),
         ),
         inner=inner,
-        optimiser=OptimiserSettings(**optim),
+        optimiser=OptimiserSettings(**asdict(config.optim)),
         decode=bundle.search.decode,
+        reference=data.units.reference,
+        rate_name=data.units.rate_name,
         seed=config.seed,
         max_epochs=max_epochs,
     )
@@ -76,5 +86,6 @@ def _features(config: Config, data: TrainingData) -> LogMel:
     arguments = asdict(config.features)
     features: LogMel = registry.find("features", arguments.pop("name"))(**arguments)
     step = max(1, round(data.hours * 3600 / STATISTICS_S))
-    features.fit(waveform(split, row) for split, row in data.batches.utterances[::step])
+    utterances = data.batches.utterances
+    features.fit(waveform(*utterances[index]) for index in range(0, len(utterances), step))
     return features

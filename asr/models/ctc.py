@@ -1,28 +1,16 @@
-"""An encoder with a CTC head, and a second one on an inner layer while it trains."""
+"""An encoder with a CTC head."""
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from torch import Tensor, nn
-
-
-class Encoder(Protocol):
-    """Features in, frames out."""
-
-    subsampling: int
-    output_size: int
-
-    def layer_outputs(self, features: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """[B, T, F], [B] -> each layer's [B, T', H], [B]."""
-        ...
 
 
 class CtcModel(nn.Module):
     """Emissions from features: encoder, linear, log-softmax (Graves et al. 2006).
 
     Args:
-        encoder: features in, frames out.
+        encoder: features in, frames out, with `subsampling`, `output_size` and `layer_outputs`, as
+            `RecurrentEncoder` has them.
         vocabulary_size: V, the blank included.
     """
 

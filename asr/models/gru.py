@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from asr.models.recurrent import RecurrentEncoder
+from asr.models.recurrent import Cell, RecurrentEncoder
 
 
 class ReferenceGru(nn.Module):
@@ -56,7 +58,4 @@ class GruEncoder(RecurrentEncoder):
     Its equations, one line each, are in `ReferenceGru`.
     """
 
-    @staticmethod
-    def cell(input_size: int, hidden: int) -> nn.GRU:
-        """One direction of one layer."""
-        return nn.GRU(input_size, hidden, batch_first=True)
+    cell: Cell = staticmethod(partial(nn.GRU, batch_first=True))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import nn
 
-from asr.models.recurrent import RecurrentEncoder
+from asr.models.recurrent import Cell, RecurrentEncoder
 
 
 class LstmEncoder(RecurrentEncoder):
@@ -13,7 +15,4 @@ class LstmEncoder(RecurrentEncoder):
     Its equations, one line each, are in `asr.models.lstm_reference`.
     """
 
-    @staticmethod
-    def cell(input_size: int, hidden: int) -> nn.LSTM:
-        """One direction of one layer."""
-        return nn.LSTM(input_size, hidden, batch_first=True)
+    cell: Cell = staticmethod(partial(nn.LSTM, batch_first=True))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from asr.models.lstm_reference import LstmGates, ReferenceLstm, State
-from asr.models.recurrent import RecurrentEncoder
+from asr.models.recurrent import Cell, RecurrentEncoder
 
 EPSILON = 1e-5  # added to the variance, as in nn.LayerNorm
 
@@ -165,7 +165,4 @@ def before_norm(
 class LstmLayerNormEncoder(RecurrentEncoder):
     """Layers of the layer-normalised LSTM."""
 
-    @staticmethod
-    def cell(input_size: int, hidden: int) -> LayerNormLstm:
-        """One direction of one layer."""
-        return LayerNormLstm(input_size, hidden)
+    cell: Cell = LayerNormLstm

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from asr.models.lstm_reference import LstmGates, ReferenceLstm, State
-from asr.models.recurrent import RecurrentEncoder
+from asr.models.recurrent import Cell, RecurrentEncoder
 
 
 class PeepholeLstm(ReferenceLstm):
@@ -119,7 +119,4 @@ class PeepholeRecurrence(torch.autograd.Function):
 class LstmPeepholeEncoder(RecurrentEncoder):
     """Layers of the LSTM with peepholes."""
 
-    @staticmethod
-    def cell(input_size: int, hidden: int) -> PeepholeLstm:
-        """One direction of one layer."""
-        return PeepholeLstm(input_size, hidden)
+    cell: Cell = PeepholeLstm

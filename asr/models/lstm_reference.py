@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from asr.models.recurrent import RecurrentEncoder
+from asr.models.recurrent import Cell, RecurrentEncoder
 
 # Hidden values and cells, each [1, B, H], as nn.LSTM takes and gives them.
 State = tuple[Tensor, Tensor]
@@ -95,7 +95,4 @@ class ReferenceLstm(nn.Module):
 class LstmReferenceEncoder(RecurrentEncoder):
     """Layers of the LSTM written from its equations; their weights are those of `lstm`."""
 
-    @staticmethod
-    def cell(input_size: int, hidden: int) -> ReferenceLstm:
-        """One direction of one layer."""
-        return ReferenceLstm(input_size, hidden)
+    cell: Cell = ReferenceLstm

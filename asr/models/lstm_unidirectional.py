@@ -55,6 +55,8 @@ class UnidirectionalLstmEncoder(LstmEncoder):
         layers: recurrent layers.
         lookahead: frames that come after, seen by each frame that comes out; 0 for none.
         dropout: on each layer's output.
+        truncate: frames that come out, after which gradients no longer reach back through the
+            state; 0: the whole utterance.
     """
 
     def __init__(
@@ -66,9 +68,17 @@ class UnidirectionalLstmEncoder(LstmEncoder):
         layers: int = 3,
         lookahead: int = 8,
         dropout: float = 0.3,
+        truncate: int = 0,
     ) -> None:
         super().__init__(
-            input_size, subsampling, channels, hidden, layers, bidirectional=False, dropout=dropout
+            input_size,
+            subsampling,
+            channels,
+            hidden,
+            layers,
+            bidirectional=False,
+            dropout=dropout,
+            truncate=truncate,
         )
         if lookahead < 0:
             raise ValueError(f"lookahead is 0 frames or more, not {lookahead}")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import nn
 
-from asr.models.recurrent import RecurrentEncoder
+from asr.models.recurrent import Cell, RecurrentEncoder
 
 
 class RnnEncoder(RecurrentEncoder):
     """Layers of tanh units that see their own last output (Elman 1990)."""
 
-    @staticmethod
-    def cell(input_size: int, hidden: int) -> nn.RNN:
-        """One direction of one layer."""
-        return nn.RNN(input_size, hidden, batch_first=True)
+    cell: Cell = staticmethod(partial(nn.RNN, batch_first=True))

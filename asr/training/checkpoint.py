@@ -1,156 +1,127 @@
-"""Checkpoints at the end of every epoch, the best model so far, and an orderly stop."""
+"""The files a run goes on from: their names, what is in them, and the newest that is whole."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import re
-import signal
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 
-from asr.files import write_atomically
-from asr.training.module import CtcTraining
+from asr.files import explain_write_errors, write_atomically
+from asr.training.module import CtcTraining, Position
 
-KEPT = 2
-_NAME = re.compile(r"epoch-(\d+)\.ckpt")
+KEPT = 3
+DIGEST_SIZE = 16  # bytes behind torch's own, which does not notice a bit that has turned
+VERSION = 1
+_NAME = re.compile(r"epoch-(\d+)(?:-batch-(\d+))?\.ckpt")
+
+State = dict[str, Any]
 
 
-class StoppedError(Exception):
-    """The run was asked to stop by a signal, and did so at the end of a step."""
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal.Signals(signal_number).name)
-        self.signal_number = signal_number
-
-    @property
-    def status(self) -> int:
-        """130 for an interrupt from the keyboard, 143 for a request to stop."""
-        return 128 + self.signal_number
+def name(position: Position) -> str:
+    """`epoch-00012.ckpt` after 12 epochs; `epoch-00012-batch-0000340.ckpt` 340 batches later."""
+    batch = f"-batch-{position.batch:07d}" if position.batch else ""
+    return f"epoch-{position.epoch:05d}{batch}.ckpt"
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, newest first."""
     numbered = [
-        (int(match[1]), path)
+        (int(match[1]), int(match[2] or 0), path)
         for path in folder.glob("*.ckpt")
         if (match := _NAME.fullmatch(path.name))
     ]
-    return [path for _, path in sorted(numbered, reverse=True)]
+    return [path for *_, path in sorted(numbered, reverse=True)]
 
 
-def newest_readable(folder: Path, warn: Callable[[str], None]) -> Path | None:
+def epochs_done(path: Path) -> int:
+    """How many whole epochs a checkpoint comes after, by its name."""
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else 0
+
+
+def newest_readable(folder: Path, warn: Callable[[str], None]) -> tuple[Path, State] | None:
     """The newest checkpoint that can be read; a torn one is passed over with a warning."""
     for path in checkpoints(folder):
         try:
-            torch.load(path, map_location="cpu", weights_only=True)
+            content = path.read_bytes()
+            content, digest = content[:-DIGEST_SIZE], content[-DIGEST_SIZE:]
+            if digest != _digest(content):
+                raise ValueError("damaged")
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            if state["version"] != VERSION:
+                raise ValueError(f"version {state['version']}")
         except Exception as error:  # noqa: BLE001 - whatever a torn file does to the reader
             warn(f"{path} cannot be read ({type(error).__name__}): passed over.")
         else:
-            return path
+            return path, state
     return None
 
 
-class EpochCheckpoint(pl.Callback):
-    """Writes a checkpoint after each epoch, and the model whenever validation is the best yet.
+def write(folder: Path, trainer: pl.Trainer, module: CtcTraining) -> Path:
+    """Write where the run stands, and drop all but the newest few.
 
-    Args:
-        folder: of the checkpoints.
-        save_model: writes the bundle; called with the epoch and the validation WER (None where
-            there is no validation).
-        validating: whether there is validation; else the model is written after the last epoch.
-        patience: epochs without a better WER before training stops; 0: never.
+    What is random, the order of batches and the learning rate are functions of seed and position:
+    they have no state of their own.
+
+    Raises:
+        UserError: it cannot be written; what was there before still is.
     """
-
-    def __init__(
-        self,
-        folder: Path,
-        save_model: Callable[[int, float | None], None],
-        validating: bool,
-        patience: int,
-    ) -> None:
-        self.folder = folder
-        self.save_model = save_model
-        self.validating = validating
-        self.patience = patience
-        self.best_wer = float("inf")
-        self.best_epoch = 0
-        self.better_epoch = 0  # the last one that was better than all before it
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best so far, and since when there was none better."""
-        return {
-            "best_wer": self.best_wer,
-            "best_epoch": self.best_epoch,
-            "better_epoch": self.better_epoch,
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.best_wer = state_dict["best_wer"]
-        self.best_epoch = state_dict["best_epoch"]
-        self.better_epoch = state_dict["better_epoch"]
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A run that was killed just as its patience ended does not train another epoch."""
-        trainer.should_stop = self._patience_has_ended(trainer.current_epoch)
-
-    def _patience_has_ended(self, epoch: int) -> bool:
-        return self.patience > 0 and epoch - self.better_epoch >= self.patience
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the model where it is the best yet; stop where it has not been for long."""
-        assert isinstance(pl_module, CtcTraining)
-        epoch, wer = trainer.current_epoch + 1, pl_module.scores.wer
-        if wer < self.best_wer:
-            self.better_epoch = epoch
-        if wer <= self.best_wer:  # of equals the later, whose learning rate was lower
-            self.best_wer, self.best_epoch = wer, epoch
-            self.save_model(epoch, wer)
-        if self._patience_has_ended(epoch):
-            trainer.should_stop = True
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the checkpoint under its name once it is whole; drop the oldest."""
-        epoch = trainer.current_epoch + 1
-        if not self.validating and epoch == trainer.max_epochs:
-            self.save_model(epoch, None)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-        with write_atomically(self.folder / f"epoch-{epoch:05d}.ckpt", "wb") as stream:
-            torch.save(content, stream)
-        for old in checkpoints(self.folder)[KEPT:]:
-            old.unlink()
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    optimiser = module.optimizers(use_pl_optimizer=False)
+    assert isinstance(optimiser, torch.optim.Optimizer)
+    state = {
+        "version": VERSION,
+        "position": asdict(module.position),
+        "history": module.history,
+        "weights": module.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "scaler": scaler.state_dict() if scaler is not None else None,
+        "callbacks": _stateful(trainer),
+    }
+    content = io.BytesIO()  # torch's own writer hides why a file cannot be written
+    torch.save(state, content)
+    path = folder / name(module.position)
+    with explain_write_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path, "wb") as stream:
+        stream.write(content.getbuffer())
+        stream.write(_digest(content.getbuffer()))
+    with explain_write_errors(folder):
+        for old in checkpoints(folder)[KEPT:]:
+            old.unlink(missing_ok=True)
+    return path
 
 
-class StopOnSignal(pl.Callback):
-    """On Ctrl-C or SIGTERM, end the step and raise `StoppedError`. The handler only sets a flag.
+def restore(state: State, trainer: pl.Trainer, module: CtcTraining) -> None:
+    """Put everything back as it was; network and optimiser are on their device by now."""
+    module.load_state_dict(state["weights"])
+    optimiser = module.optimizers(use_pl_optimizer=False)
+    assert isinstance(optimiser, torch.optim.Optimizer)
+    optimiser.load_state_dict(state["optimiser"])
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is not None and state["scaler"]:
+        scaler.load_state_dict(state["scaler"])
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if callback.state_key in state["callbacks"]:
+            callback.load_state_dict(state["callbacks"][callback.state_key])
+    module.position = Position(**state["position"])
+    module.history = list(state["history"])
+    # To Lightning the rest of an epoch is an epoch with fewer batches, and begins like any other.
+    progress = trainer.fit_loop.epoch_progress.current
+    progress.processed = progress.completed = module.position.epoch  # type: ignore[attr-defined]
 
-    A second signal of the same kind has its ordinary effect.
-    """
 
-    def __init__(self) -> None:
-        self.received: int | None = None
+def _digest(content: bytes | memoryview) -> bytes:
+    return hashlib.blake2b(content, digest_size=DIGEST_SIZE).digest()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals over, from Lightning too, which has set its own just before."""
-        signal.signal(signal.SIGINT, self._note)
-        signal.signal(signal.SIGTERM, self._note)
 
-    def _note(self, signal_number: int, frame: FrameType | None) -> None:
-        self.received = signal_number
-        default = signal.default_int_handler if signal_number == signal.SIGINT else signal.SIG_DFL
-        signal.signal(signal_number, default)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Leave between two steps."""
-        if self.received is not None:
-            raise StoppedError(self.received)
-
-    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Leave between two batches of validation."""
-        if self.received is not None:
-            raise StoppedError(self.received)
+def _stateful(trainer: pl.Trainer) -> State:
+    states = {each.state_key: each.state_dict() for each in trainer.callbacks}  # type: ignore[attr-defined]
+    return {key: state for key, state in states.items() if state}

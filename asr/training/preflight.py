@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 from asr.augment import Speed, perturbed_samples
 from asr.corpus import Split
 from asr.files import write_atomically
-from asr.text import UnknownSymbolError
+from asr.units.symbols import UnknownSymbolError
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,88 @@ def check(
         else:
             rows.append(row)
     return rows, excluded
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A character or word that none of the units spells, how often a split has it, and an example.
+
+    `id` is of the first utterance that has it.
+    """
+
+    symbol: str
+    count: int
+    id: str
+
+
+def unknown_symbols(
+    split: Split, rows: Iterable[int], encode: Callable[[str], Sequence[int]]
+) -> list[Unknown]:
+    """All of those in rows of a split, the most frequent first."""
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for row in rows:
+        for symbol, count in _unknown_in(split.texts[row], encode):
+            counts[symbol] += count
+            first.setdefault(symbol, split.ids[row])
+    return [Unknown(symbol, count, first[symbol]) for symbol, count in counts.most_common()]
+
+
+def _unknown_in(text: str, encode: Callable[[str], Sequence[int]]) -> Iterator[tuple[str, int]]:
+    """One after the other: encoding ends at the first, and goes on where that is taken out."""
+    while True:
+        try:
+            encode(text)
+        except UnknownSymbolError as error:
+            symbol, words = error.symbol, text.split()
+        else:
+            return
+        if symbol in words:
+            yield symbol, words.count(symbol)
+            text = " ".join(word for word in words if word != symbol)
+        else:
+            yield symbol, text.count(symbol)
+            text = text.replace(symbol, "")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Training utterances that another split has too, by what (`audio` or `id`), and an example.
+
+    `ids` are of one of them: in training, and there.
+    """
+
+    split: str
+    by: str
+    count: int
+    ids: tuple[str, str]
+
+
+def shared_utterances(
+    training: Sequence[tuple[Split, Sequence[int]]], others: Mapping[str, Split]
+) -> list[Shared]:
+    """What rows of splits have in common with other splits: the same audio, or the same id."""
+    found = []
+    for name, other in others.items():
+        for by, values_of in _COMPARED.items():
+            there = {value: row for row, value in enumerate(values_of(other))}
+            pairs = [
+                (split.ids[row], other.ids[there[values[row]]])
+                for split, values, rows in [
+                    (split, values_of(split), rows) for split, rows in training
+                ]
+                for row in rows
+                if values[row] in there
+            ]
+            if pairs:
+                found.append(Shared(name, by, len(pairs), pairs[0]))
+    return found
+
+
+_COMPARED: dict[str, Callable[[Split], Sequence[str | bytes]]] = {
+    "audio": lambda split: split.digests,
+    "id": lambda split: split.ids,
+}
 
 
 def write_excluded(path: Path, excluded: Sequence[Excluded]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from asr.training.module import CtcTraining
 
 
 class RunProgress(pl.Callback):
-    """Epoch, loss, WER so far, hours of audio per hour and time left, on stderr.
+    """Epoch, loss, WER so far, steps a second, hours of audio an hour, time left: on stderr.
 
     Args:
         say: what takes one line an epoch, for the log.
@@ -26,7 +27,7 @@ class RunProgress(pl.Callback):
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
-            TextColumn("loss {task.fields[loss]}  WER {task.fields[wer]}  {task.fields[rate]}"),
+            TextColumn("loss {task.fields[loss]}  {task.fields[measure]}  {task.fields[rate]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=False),
@@ -38,7 +39,8 @@ class RunProgress(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar."""
         self.total = trainer.max_epochs or 1
-        self.wer = "–"
+        assert isinstance(pl_module, CtcTraining)
+        self.measure = f"{pl_module.rate_name.upper()} –"
         self.rate = ""
         self.task = self.progress.add_task(
             "train", total=self.total, completed=trainer.current_epoch, **self._fields(trainer)
@@ -49,37 +51,46 @@ class RunProgress(pl.Callback):
         return {
             "epoch": f"{min(trainer.current_epoch + 1, self.total)}/{self.total}",
             "loss": "–" if loss is None else f"{loss:.3f}",
-            "wer": self.wer,
+            "measure": self.measure,
             "rate": self.rate,
         }
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The mean begins anew."""
-        self.loss, self.steps, self.audio_s = 0.0, 0, 0.0
+        self.loss, self.steps, self.taken, self.audio_s = 0.0, 0, 0, 0.0
         self.begun = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the bar."""
-        self.loss += float(outputs["ctc"])
-        self.steps += 1
-        self.audio_s += batch.audio_s
-        done = trainer.current_epoch + (batch_idx + 1) / max(1, int(trainer.num_training_batches))
-        fields = self._fields(trainer, self.loss / self.steps)
+        step = pl_module.step
+        if step is None:
+            return
+        if math.isfinite(step.loss):
+            self.loss += step.loss
+            self.steps += 1
+        self.audio_s += step.audio_s
+        self.taken += 1
+        elapsed_s = time.monotonic() - self.begun
+        rate = self.audio_s / elapsed_s
+        self.rate = f"{self.taken / elapsed_s:.1f} steps/s, {rate:.0f} h of audio an hour"
+        done = trainer.current_epoch + pl_module.position.batch / pl_module.batches
+        fields = self._fields(trainer, self.loss / max(1, self.steps))
         self.progress.update(self.task, completed=done, **fields)
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the newest word error rate."""
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the newest error rate."""
         assert isinstance(pl_module, CtcTraining)
-        self.wer = f"{100 * pl_module.scores.wer:.1f} %"
+        self.measure = f"{pl_module.rate_name.upper()} {100 * pl_module.scores.rate:.1f} %"
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say how the epoch went."""
         elapsed_s = time.monotonic() - self.begun
-        self.rate = f"{self.audio_s / elapsed_s:.0f} h of audio an hour"
-        line = f"epoch {trainer.current_epoch + 1}/{self.total}: loss {self.loss / self.steps:.3f}"
-        self.say(f"{line}, WER {self.wer}, {elapsed_s:.1f} s, {self.rate}")
+        rate = f"{self.audio_s / elapsed_s:.0f} h of audio an hour"
+        loss = self.loss / max(1, self.steps)
+        line = f"epoch {trainer.current_epoch + 1}/{self.total}: loss {loss:.3f}"
+        self.say(f"{line}, {self.measure}, {elapsed_s:.1f} s, {rate}")
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the bar away."""

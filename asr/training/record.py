@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,12 +21,15 @@ REDRAWN_S = 120.0
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One line of metrics.csv. The rates are of validation, and nan where there is none."""
+    """One line of metrics.csv. The rates are of validation, and nan where there is none.
+
+    `rate` stands there as `wer`, or as `per` where phones are decoded; then `cer` is nan.
+    """
 
     epoch: int
     steps: int
     loss: float
-    wer: float
+    rate: float
     cer: float
     learning_rate: float
     grad_norm: float
@@ -43,17 +47,19 @@ def read_records(path: Path) -> list[EpochRecord]:
             EpochRecord(
                 int(row.pop("epoch")),
                 int(row.pop("steps")),
+                rate=float(row.pop("wer") if "wer" in row else row.pop("per")),
                 **{name: float(value) for name, value in row.items()},
             )
             for row in csv.DictReader(stream)
         ]
 
 
-def write_records(path: Path, records: list[EpochRecord]) -> None:
+def write_records(path: Path, records: list[EpochRecord], rate_name: str = "wer") -> None:
     """The whole file, atomically: an epoch that is trained again takes its old line's place."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(field.name for field in fields(EpochRecord))
+    names = [field.name for field in fields(EpochRecord)]
+    writer.writerow(rate_name if name == "rate" else name for name in names)
     for record in records:
         writer.writerow(
             f"{value:.6g}" if isinstance(value, float) else value for value in vars(record).values()
@@ -62,8 +68,8 @@ def write_records(path: Path, records: list[EpochRecord]) -> None:
         stream.write(text.getvalue())
 
 
-def draw_curves(path: Path, records: list[EpochRecord]) -> None:
-    """Loss, validation WER, learning rate and gradient norm against the epoch, as a PNG."""
+def draw_curves(path: Path, records: list[EpochRecord], rate_name: str = "wer") -> None:
+    """Loss, validation error rate, learning rate and gradient norm against the epoch, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -72,7 +78,11 @@ def draw_curves(path: Path, records: list[EpochRecord]) -> None:
     epochs = [record.epoch for record in records]
     panels = [
         ("CTC loss per label, training", [record.loss for record in records], True),
-        ("WER on validation, %", [100 * record.wer for record in records], False),
+        (
+            f"{rate_name.upper()} on validation, %",
+            [100 * record.rate for record in records],
+            False,
+        ),
         ("learning rate", [record.learning_rate for record in records], False),
         ("gradient norm, mean of the epoch", [record.grad_norm for record in records], True),
     ]
@@ -89,6 +99,19 @@ def draw_curves(path: Path, records: list[EpochRecord]) -> None:
         figure.savefig(stream, format="png", dpi=110)
 
 
+@dataclass
+class Sums:
+    """What the steps of an epoch have come to so far."""
+
+    steps: int = 0
+    finite: int = 0  # of these, with a finite loss
+    loss: float = 0.0
+    norm: float = 0.0
+    audio_s: float = 0.0
+    train_s: float = 0.0
+    validate_s: float = 0.0
+
+
 class Record(pl.Callback):
     """Keeps metrics.csv and curves.png of a run, and tells the trainer's loggers the same."""
 
@@ -96,6 +119,20 @@ class Record(pl.Callback):
         self.folder = folder
         self.records: list[EpochRecord] = []
         self.drawn = float("-inf")
+        self.sums = Sums()
+        self.resumed: Sums | None = None
+        self.begun = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums of the epoch under way."""
+        return {**vars(self.sums), "train_s": self._train_s()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The epoch goes on from there."""
+        self.resumed = Sums(**state_dict)
+
+    def _train_s(self) -> float:
+        return self.sums.train_s + time.monotonic() - self.begun - self.sums.validate_s
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Lines of epochs that will be trained again are dropped."""
@@ -103,9 +140,8 @@ class Record(pl.Callback):
         self.records = [record for record in known if record.epoch <= trainer.current_epoch]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Sums begin anew."""
-        self.loss = self.norm = self.audio_s = self.validate_s = 0.0
-        self.steps = 0
+        """Sums begin anew, but for those of a resumed epoch."""
+        self.sums, self.resumed = self.resumed or Sums(), None
         self.begun = time.monotonic()
 
     def on_train_batch_end(
@@ -118,18 +154,22 @@ class Record(pl.Callback):
     ) -> None:
         """Add a step."""
         assert isinstance(pl_module, CtcTraining)
-        self.steps += 1
-        loss = float(outputs["ctc"])
-        self.loss += loss
-        self.norm += pl_module.grad_norm
-        self.audio_s += batch.audio_s
-        if trainer.global_step % 10 == 0 and trainer.logger is not None:
+        step = pl_module.step
+        if step is None:
+            return
+        self.sums.steps += 1
+        self.sums.audio_s += step.audio_s
+        if math.isfinite(step.loss) and math.isfinite(pl_module.grad_norm):
+            self.sums.finite += 1
+            self.sums.loss += step.loss
+            self.sums.norm += pl_module.grad_norm
+        if pl_module.position.steps % 10 == 0:
             figures = {
-                "train/loss": loss,
+                "train/loss": step.loss,
                 "train/learning_rate": pl_module.learning_rate,
                 "train/grad_norm": pl_module.grad_norm,
             }
-            trainer.logger.log_metrics(figures, trainer.global_step)
+            _tell(trainer, figures, pl_module.position.steps)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Training's clock stops."""
@@ -137,37 +177,46 @@ class Record(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """And goes on."""
-        self.validate_s = time.monotonic() - self.validation_begun
+        self.sums.validate_s = time.monotonic() - self.validation_begun
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch's line and draw the curves."""
         assert isinstance(pl_module, CtcTraining)
-        validated = pl_module.scores.utterances > 0
+        validated, name = pl_module.scores.utterances > 0, pl_module.rate_name
         record = EpochRecord(
             epoch=trainer.current_epoch + 1,
-            steps=trainer.global_step,
-            loss=self.loss / max(1, self.steps),
-            wer=pl_module.scores.wer if validated else float("nan"),
-            cer=pl_module.scores.cer if validated else float("nan"),
+            steps=pl_module.position.steps,
+            loss=self.sums.loss / max(1, self.sums.finite),
+            rate=pl_module.scores.rate if validated else float("nan"),
+            cer=pl_module.scores.cer if validated and name == "wer" else float("nan"),
             learning_rate=pl_module.learning_rate,
-            grad_norm=self.norm / max(1, self.steps),
-            audio_s=self.audio_s,
-            train_s=time.monotonic() - self.begun - self.validate_s,
-            validate_s=self.validate_s,
+            grad_norm=self.sums.norm / max(1, self.sums.finite),
+            audio_s=self.sums.audio_s,
+            train_s=self._train_s(),
+            validate_s=self.sums.validate_s,
         )
+        self.sums, self.begun = Sums(), time.monotonic()
+        if not trainer.is_global_zero:
+            return
         self.records.append(record)
-        write_records(self.folder / "metrics.csv", self.records)
+        write_records(self.folder / "metrics.csv", self.records, name)
         if time.monotonic() - self.drawn > REDRAWN_S:
-            self._draw()
-        if trainer.logger is not None and validated:
-            rates = {"validation/wer": record.wer, "validation/cer": record.cer}
-            trainer.logger.log_metrics(rates, trainer.global_step)
+            self._draw(name)
+        if validated:
+            rates = {f"validation/{name}": record.rate, "validation/cer": record.cer}
+            _tell(trainer, rates, pl_module.position.steps)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the last ones too, unless nothing was left to train."""
-        if self.records:
-            self._draw()
+        assert isinstance(pl_module, CtcTraining)
+        if self.records and trainer.is_global_zero:
+            self._draw(pl_module.rate_name)
 
-    def _draw(self) -> None:
-        draw_curves(self.folder / "curves.png", self.records)
+    def _draw(self, rate_name: str) -> None:
+        draw_curves(self.folder / "curves.png", self.records, rate_name)
         self.drawn = time.monotonic()
+
+
+def _tell(trainer: pl.Trainer, figures: dict[str, float], step: int) -> None:
+    for logger in trainer.loggers:
+        logger.log_metrics(figures, step)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,9 @@ import pytest
 from asr.bundle import Bundle, add_score
 from asr.commands.describe import describe
 from asr.errors import UserError
+from asr.units.pieces import SentencePieceUnits
+from asr.units.symbols import Units
+from asr.units.words import WordUnits
 
 
 @pytest.fixture
@@ -35,8 +40,29 @@ def test_a_program_reads_json(
     assert record["digest"] == tiny_bundle.digest
     assert record["model"]["name"] == "lstm"
     assert record["units"][0] == "<blank>"
+    assert record["unit_kind"] == "characters"
     assert record["trained"]["recipe"] == "tiny"
     assert record["scores"][0]["wer"] == 0.078
+
+
+@pytest.mark.parametrize(
+    ("units", "shown"),
+    [
+        (WordUnits(("<blank>", "[no]", "yes")), "3: blank, words ([no], yes)"),
+        (SentencePieceUnits.from_texts(["ab ab"], 4), "4: blank, pieces of words (▁, b, a)"),
+    ],
+)
+def test_units_are_told_in_a_few_words(
+    units: Units,
+    shown: str,
+    make_bundle: Callable[..., Bundle],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bundle = replace(make_bundle(units.symbols[1:]), units=units)
+    bundle.save(tmp_path / "model")
+    describe(str(tmp_path / "model"), as_json=False)
+    assert shown in capsys.readouterr().out
 
 
 def test_a_model_that_has_no_scores_is_described_as_well(

@@ -12,6 +12,7 @@ from asr.commands.runs import (
     Finished,
     claim,
     identity,
+    occupied,
     read_finished,
     run_folder,
     write_finished,
@@ -88,12 +89,16 @@ def test_identity_holds_recipe_corpus_and_flat_keys() -> None:
         "trainer": {"max_epochs": 3},
         **{key: {} for key in ("units", "features", "augment", "inner_ctc", "optim", "data")},
         "seed": 1,
+        "init": None,
+        "freeze": [],
         "model": {"name": "lstm", "layers": 2},
     }
     assert identity(settings, "c") == {
         "recipe.name": "r",
         "corpus": "c",
         "seed": 1,
+        "init": None,
+        "freeze": [],
         "model.name": "lstm",
         "model.layers": 2,
     }
@@ -116,3 +121,11 @@ def test_runs_lie_under_their_recipe(tmp_path: Path) -> None:
     config = replace(compose(["recipe=an4"]), name="try")
     assert run_folder(config) == Path("runs/an4/try")
     assert run_folder(config, "base") == Path("runs/an4/base")
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+    with occupied(tmp_path):
+        with pytest.raises(UserError, match="another process"), occupied(tmp_path):
+            pass
+    with occupied(tmp_path):
+        pass

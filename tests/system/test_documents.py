@@ -30,7 +30,7 @@ PAGES = [
     *sorted((REPOSITORY / "docs").glob("*.md")),
     *sorted((REPOSITORY / "recipes").glob("*/README.md")),
 ]
-PROGRAMS = (".", "asr", "for", "git", "make", "pip", "python", "tensorboard")
+PROGRAMS = (".", "asr", "for", "git", "make", "pip", "python", "tensorboard", "torchrun", "sbatch")
 
 # Settings that make any training a matter of seconds.
 SMALL = [
@@ -38,7 +38,7 @@ SMALL = [
     "model.hidden=16", "model.layers=1", "inner_ctc.layer=1",
 ]  # fmt: skip
 
-TEACHING = ("tools/gradient_flow.py", "tools/long_memory.py")
+TEACHING = ("tools/clipping.py", "tools/gradient_flow.py", "tools/long_memory.py")
 
 # One process loads torch and Lightning, and each job runs in a fork of it, as `python -m` would.
 FORKING = """
@@ -163,6 +163,7 @@ def as_run(words: list[str]) -> list[str]:
         words = [re.sub(r"^([\w.]+=\w+,\w+),[\w,]+$", r"\1", word) for word in words]
     if words[1] in ("train", "run"):
         words += [*SMALL, *([] if "model=forward_gru" in words else ["model.channels=4"])]
+        words += ["units.size=7"] if "units.kind=sentencepiece" in words else []
     if words[1] in ("prepare", "run"):
         if "cluster=ray" in words:  # starting Ray takes long: tests/cluster/test_executor.py
             words += ["cluster.name=local", "cluster.workers=1"]
@@ -206,7 +207,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_noise(folder / f"PATH/colours/{speaker}/blue-1.wav", "blue")
     for manifest in ("train.jsonl", "b.jsonl", "lists/train.jsonl"):
         write_manifest(folder / manifest, audio=folder / "speech")
-    for name in ("meeting.wav", "a.wav", "calls/monday.wav", "more/b.flac"):
+    for name in (
+        "meeting.wav",
+        "a.wav",
+        "calls/monday.wav",
+        "more/b.flac",
+        "noises/a.wav",
+        "rooms/b.wav",
+    ):
         write_noise(folder / name, "words of a meeting")
     for page in PAGES:
         for block in blocks(page):
@@ -310,6 +318,22 @@ def test_a_documented_command_works(command: Command, folder: Path, run: Run) ->
             subprocess.run(
                 [sys.executable, "-m", "pip", "install", *alone, path], cwd=folder, check=True
             )
+        case ("torchrun", *words) if "-m" in words:  # needs several machines: test_ranks.py
+            cut = words.index("-m")
+            known = subprocess.run(
+                [Path(sys.executable).with_name("torchrun"), "--help"],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert all(word in known.stdout for word in words[:cut] if word.startswith("--"))
+            status, output = run(*words[cut + 1 :], "--cfg", "job")
+            assert status == 0, output
+        case ("sbatch", script):
+            *_, line = (folder / script).read_text().splitlines()
+            words = shlex.split(line)
+            status, output = run(*words[words.index("asr") :], "--cfg", "job")
+            assert status == 0, output
         case ("tensorboard", "--logdir", logs):
             assert find_spec("tensorboard")
             assert list((folder / logs).rglob("events.out.tfevents.*"))
@@ -355,8 +379,9 @@ def test_links_lead_to_what_they_name(page: Path) -> None:
 
 
 def test_documented_defaults_are_those_of_the_settings() -> None:
-    page = (REPOSITORY / "docs/training.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([\w.]+)` \| `(.+?)` \| .+ \|$", page, re.MULTILINE)
+    pages = [REPOSITORY / "docs" / name for name in ("training.md", "distributed.md")]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    rows = re.findall(r"^\| `([\w.]+)` \| `(.+?)` \| .+ \|$", text, re.MULTILINE)
     assert len(rows) > 15
     settings = compose(["recipe=custom"])
     for key, default in rows:

@@ -105,7 +105,7 @@ def test_all_trains_on_validation_too_for_as_many_epochs_as_base(folder: Path) -
 
 def test_preflight_only_trains_nothing(folder: Path) -> None:
     done = asr(folder, "train", *SMALL, "name=unborn", "preflight=only")
-    assert "48 utterances" in done.stderr
+    assert "48 utterances" in done.stdout
     assert not (folder / "runs/custom/unborn").exists()
 
 

@@ -19,8 +19,9 @@ from asr.features import LogMel
 from asr.models.ctc import CtcModel
 from asr.recipes import load_recipe
 from asr.scoring.rates import Scored, score
-from asr.text import CharacterUnits, english
+from asr.text import english
 from asr.training.module import ctc_loss
+from asr.units.characters import CharacterUnits
 
 MEMBERS = sorted(registry.COMPONENTS["models"])
 MEL_BINS = 40
@@ -79,7 +80,7 @@ def model(name: str, vocabulary_size: int) -> CtcModel:
 
 def step_loss(network: CtcModel, eight: Eight) -> Tensor:
     emissions, lengths = network(eight.features, eight.lengths)
-    return ctc_loss(emissions, lengths, eight.targets, eight.target_lengths)
+    return ctc_loss(emissions, lengths, eight.targets, eight.target_lengths).mean()
 
 
 def overfit(network: CtcModel, eight: Eight) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,20 @@ import torch
 from asr.augment import Speed
 from asr.features import LogMel
 from asr.models.frontend import TIME_STRIDES, ConvSubsampling
-from asr.text import UnknownSymbolError
-from asr.training.preflight import FrameCount, check, frames_needed, summary, write_excluded
+from asr.training.preflight import (
+    FrameCount,
+    Shared,
+    Unknown,
+    check,
+    frames_needed,
+    shared_utterances,
+    summary,
+    unknown_symbols,
+    write_excluded,
+)
+from asr.units.characters import CharacterUnits
+from asr.units.symbols import Units, UnknownSymbolError
+from asr.units.words import WordUnits
 
 
 class Made:
@@ -68,3 +81,52 @@ def test_each_reason_is_named_and_counted(tmp_path: Path) -> None:
     write_excluded(tmp_path / "excluded.jsonl", excluded)
     lines = [json.loads(line) for line in (tmp_path / "excluded.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == ["u1", "u2", "u3"]
+
+
+class Told:
+    """A split of which only texts, ids and digests are asked."""
+
+    def __init__(self, name: str, texts: list[str], digests: list[bytes]) -> None:
+        self.ids = [f"{name}{row}" for row in range(len(digests))]
+        self.texts = texts
+        self.digests = digests
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        (CharacterUnits.from_texts(["a cat"]), {"é": (3, "u1"), "b": (2, "u3"), "ß": (1, "u1")}),
+        (WordUnits.from_texts(["a cat"]), {"cé": (1, "u1"), "éß": (1, "u1"), "é": (1, "u2")}),
+    ],
+)
+def test_all_that_no_unit_spells_is_counted_with_an_example(
+    units: Units, expected: dict[str, tuple[int, str]]
+) -> None:
+    texts = ["a cat", "cé éß a", "é cat", "b a tab", "zz"]
+    split: Any = Told("u", texts, [b""] * 5)
+    rows = range(4)  # the last one is not asked about
+    found = unknown_symbols(split, rows, units.encode)
+    counts = [one.count for one in found]
+    assert counts == sorted(counts, reverse=True)
+    told = {one.symbol: (one.count, one.id) for one in found}
+    assert expected.items() <= told.items()
+    assert "z" not in told
+    assert "zz" not in told
+
+
+def test_a_frequent_unknown_character_is_one_entry_with_its_first_utterance() -> None:
+    split: Any = Told("u", ["xx x", "xa"], [b"", b""])
+    units = CharacterUnits.from_texts(["a"])
+    assert unknown_symbols(split, range(2), units.encode) == [Unknown("x", 4, "u0")]
+
+
+def test_training_utterances_that_are_in_another_split_too_are_counted_with_an_example() -> None:
+    train: Any = Told("train", [""] * 5, [b"1", b"2", b"3", b"2", b"5"])
+    test: Any = Told("test", [""] * 3, [b"0", b"2", b"1"])
+    validation: Any = Told("train", [""] * 2, [b"8", b"9"])
+    found = shared_utterances([(train, [1, 2, 3])], {"validation": validation, "test": test})
+    assert found == [
+        Shared("validation", "id", 1, ("train1", "train1")),
+        Shared("test", "audio", 2, ("train1", "test1")),  # train0, of test2's audio, is left out
+    ]
+    assert shared_utterances([(train, [2, 4])], {"test": test}) == []

@@ -35,3 +35,9 @@ def test_curves_are_a_picture_whatever_was_recorded(
 ) -> None:
     draw_curves(tmp_path / "curves.png", records)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_where_phones_are_decoded_the_rate_is_theirs(tmp_path: Path) -> None:
+    write_records(tmp_path / "metrics.csv", RECORDS, "per")
+    assert (tmp_path / "metrics.csv").read_text().startswith("epoch,steps,loss,per,cer,")
+    assert read_records(tmp_path / "metrics.csv") == RECORDS

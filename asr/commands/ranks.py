@@ -1,0 +1,206 @@
+"""The processes of a run on this machine: started, watched and ended together.
+
+Each gets the settings in a file, not this process's command line: whatever led to the training
+(`asr train`, `asr run`, a sweep), only the training is done by all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from asr.commands.process import last_words
+from asr.config import Config
+
+COMMAND = "import sys; from asr.commands.ranks import train_as_rank; sys.exit(train_as_rank())"
+# Processes that share a run end together; what has not by then is killed.
+GRACE_S = 20.0
+KILLED_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+LOST = 1  # exit status of a process that has lost another one
+
+
+def order(config: Config) -> str:
+    """What each process is told: the settings, and the command that the run's records quote."""
+    return json.dumps({"settings": asdict(config), "command": sys.argv})
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which processes of a run are here: `processes` on each of the machines, of which this is one.
+
+    `meeting` is host and port where the first process waits for the others.
+    """
+
+    processes: int
+    meeting: tuple[str, int]
+    machine: int = 0
+    machines: int = 1
+
+    @property
+    def world(self) -> int:
+        """Processes on all machines."""
+        return self.processes * self.machines
+
+    def rank(self, local: int) -> int:
+        """Of the process that is number `local` here."""
+        return self.machine * self.processes + local
+
+    def variables(self, local: int) -> dict[str, str]:
+        """What torchrun would tell that process."""
+        host, port = self.meeting
+        numbers = {
+            "RANK": self.rank(local),
+            "LOCAL_RANK": local,
+            "WORLD_SIZE": self.world,
+            "LOCAL_WORLD_SIZE": self.processes,
+            "GROUP_RANK": self.machine,
+            "MASTER_PORT": port,
+        }
+        return {"MASTER_ADDR": host, **{name: str(value) for name, value in numbers.items()}}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the processes ended: all well (0), or which one did not, and the status it comes to.
+
+    `killed_by` is a signal's name or empty. `words` are the last ones of a process that failed,
+    where they have not been shown.
+    """
+
+    status: int
+    who: str = ""
+    killed_by: str = ""
+    words: str = ""
+
+
+class Ranks:
+    """Processes of one run. Each has a session of its own, see `process.Runner`.
+
+    Args:
+        layout: which ones.
+        environment: theirs.
+        folder: where they work.
+        stderr: of the first process of the run; None: this process's.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        environment: Mapping[str, str],
+        folder: str | None = None,
+        stderr: int | None = None,
+    ) -> None:
+        self.layout = layout
+        self._environment = environment
+        self._folder = folder
+        self._stderr = stderr
+        self._temporary = tempfile.TemporaryDirectory(prefix="asr-ranks-")
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Ranks:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.end(0)
+        self._temporary.cleanup()
+
+    def start(self, told: str) -> None:
+        """Start them; only the run's first one speaks."""
+        path = Path(self._temporary.name, "order.json")
+        path.write_text(told)
+        for local in range(self.layout.processes):
+            with self._words(local).open("wb") as quiet:
+                self._processes.append(
+                    subprocess.Popen(
+                        [sys.executable, "-c", COMMAND, str(path), str(os.getpid())],
+                        stdin=subprocess.DEVNULL,
+                        stderr=self._stderr if self.layout.rank(local) == 0 else quiet,
+                        env={**self._environment, **self.layout.variables(local)},
+                        cwd=self._folder,
+                        start_new_session=True,
+                    )
+                )
+
+    def _words(self, local: int) -> Path:
+        return Path(self._temporary.name, f"{local}.txt")
+
+    def pass_on(self, number: int) -> None:
+        """Send a signal to all of them."""
+        for process in self._processes:
+            process.send_signal(number)
+
+    def wait(self) -> Ended:
+        """Wait for all. Where one ends badly the others are ended too."""
+        with ThreadPoolExecutor(len(self._processes)) as waiting:
+            ends = {
+                waiting.submit(process.wait): local for local, process in enumerate(self._processes)
+            }
+            first = next((end for end in as_completed(ends) if end.result() != 0), None)
+            if first is None:
+                return Ended(0)
+            self.end(GRACE_S)
+        # The others often fail at the same moment, since they have lost this one.
+        statuses = [process.returncode for process in self._processes]
+        killed = [local for local, status in enumerate(statuses) if status < 0]
+        failed = [local for local, status in enumerate(statuses) if status not in (0, LOST)]
+        return self._ended((killed or failed or [ends[first]])[0])
+
+    def end(self, grace_s: float) -> None:
+        """Wait so long, then kill what is left."""
+        deadline = time.monotonic() + grace_s
+        for process in self._processes:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _ended(self, local: int) -> Ended:
+        status = self._processes[local].returncode
+        who = f"process {self.layout.rank(local) + 1} of {self.layout.world}"
+        if status < 0:
+            return Ended(128 - status, who, killed_by=signal.Signals(-status).name)
+        if status > 128:
+            return Ended(status, who)
+        words = self._words(local).read_text(encoding="utf-8", errors="replace")
+        return Ended(status, who, words=last_words(words))
+
+
+def train_as_rank(words: Sequence[str] | None = None) -> int:
+    """What each of the processes runs."""
+    order_path, parent = sys.argv[1:] if words is None else words
+    _die_with(int(parent))
+    told = json.loads(Path(order_path).read_text())
+    sys.argv = told["command"]
+    from asr.commands.compose import typed
+    from asr.commands.main import guarded
+    from asr.commands.train import train
+
+    return guarded(lambda: train(typed(told["settings"])))
+
+
+def _die_with(parent: int) -> None:
+    """Be killed when the watching process is; else two runs might write the same folder."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(KILLED_WITH_PARENT, signal.SIGKILL)
+        if os.getppid() != parent:  # it has been already
+            os.kill(os.getpid(), signal.SIGKILL)
