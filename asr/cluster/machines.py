@@ -151,12 +151,19 @@ def run_on_machines(
     # Read when Ray Train is imported: processes stay in their folder; no figures for a dashboard.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     os.environ["RAY_TRAIN_METRICS_ENABLED"] = "0"
-    ray = start_ray(address, needs.processes, {})
-    try:
-        with tempfile.TemporaryDirectory(prefix="asr-ray-") as storage:
-            return _run(ray, work, needs, storage, show)
-    finally:
-        ray.shutdown()
+    # From the beginning: an interrupt in the middle of an import may leave Python's lock of imports
+    # held, for which other threads then wait for ever.
+    with Signals() as signals:
+        try:
+            ray = start_ray(address, needs.processes, {})
+            with tempfile.TemporaryDirectory(prefix="asr-ray-") as storage:
+                return _run(ray, work, needs, storage, show, signals)
+        except SystemExit:  # how `start_ray` is ended
+            if signals.received is None:
+                raise
+            return 128 + signals.received
+        finally:
+            import_ray().shutdown()
 
 
 def _run(
@@ -165,22 +172,22 @@ def _run(
     needs: Needs,
     storage: str,
     show: Callable[[bytes], None],
+    signals: Signals,
 ) -> int:
     exchange = _exchange(ray)
     trainer = _trainer(ray, work, needs, storage, exchange)
     passed_on: int | None = None
     try:
-        with Signals() as signals:
-            # Ray Train would answer signals itself in the main thread, by killing everything.
-            running = _in_background(trainer.fit)
-            while not running.done():
-                if signals.received != passed_on:
-                    passed_on = signals.received
-                    assert passed_on is not None
-                    if not ray.get(exchange.stop.remote(passed_on)):
-                        return 128 + passed_on
-                show(ray.get(exchange.heard.remote())[0])
-                time.sleep(LISTEN_S)
+        # Ray Train would answer signals itself in the main thread, by killing everything.
+        running = _in_background(trainer.fit)
+        while not running.done():
+            if signals.received != passed_on:
+                passed_on = signals.received
+                assert passed_on is not None
+                if not ray.get(exchange.stop.remote(passed_on)):
+                    return 128 + passed_on
+            show(ray.get(exchange.heard.remote())[0])
+            time.sleep(LISTEN_S)
         said, status = ray.get(exchange.heard.remote())
         show(said)
         running.result()

@@ -120,6 +120,7 @@ def ends(pid: int) -> bool:
     return False
 
 
+@pytest.mark.timeout(900)  # a dozen processes, each of which loads torch and Lightning
 def test_two_ranks_stopped_and_killed_in_every_way_end_with_the_very_same_weights(
     folder: Path,
 ) -> None:
