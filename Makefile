@@ -43,10 +43,15 @@ lint: $(READY)
 bench: $(READY)
 	$(PYTHON) tools/bench_startup.py
 	$(PYTHON) tools/bench_models.py
+	$(PYTHON) tools/bench_sampling.py
+	$(PYTHON) tools/bench_training.py --resume
 ifdef DATA
 	$(PYTHON) tools/bench_prepare.py mini_librispeech $(DATA)/mini_librispeech
 	$(VENV)/bin/asr prepare recipe=an4 recipe.root=$(DATA)/an4
+	$(PYTHON) tools/bench_sampling.py --corpus corpora/an4
 	$(PYTHON) tools/bench_training.py recipe=an4
+	$(PYTHON) tools/bench_training.py recipe=an4 trainer.threads=1 --against-loop
+	$(PYTHON) tools/bench_training.py recipe=an4 --ranks 2
 	$(PYTHON) tools/bench_transcribe.py runs/an4/base/model $(DATA)/an4/wav/an4test_clstk
 endif
 

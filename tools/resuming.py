@@ -1,9 +1,9 @@
 """How long a killed training takes until it trains again, early and late in a long epoch.
 
-The corpus is made up: a million utterances, which the run checks and plans like any others. Its
-checkpoint is the run's own, written after some steps; for a later position it says that it was
-written there. Each start is a process of its own, from `asr train` on to the moment in which the
-first step begins: its batch has been found, read and padded by then.
+The corpus is made up, and the run checks and plans it like any other. Its checkpoints are its own:
+it takes a step, is told that this was the last one before the position, takes that, and is asked to
+stop. Each start is a process of its own, from the beginning to the moment in which the first step
+begins: its batch has been found, read and padded by then.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import torch
 from made_up import in_place_of_a_corpus
-from trainings import NAME, settings, temporary_folder
+from trainings import settings, temporary_folder
 
 import asr.commands.training_module
 import asr.training.fit
 from asr.commands.train import train
+from asr.data.dataset import Share
 from asr.errors import UserError
-from asr.training import checkpoint
-from asr.training.module import CtcTraining, Position
+from asr.training.module import CtcTraining
 
 SYMBOLS, LABELS_PER_S = 27, 1.0
 SMALL = ("model.hidden=64", "model.layers=1", "model.channels=8", "inner_ctc.layer=1")
@@ -64,21 +63,14 @@ def measure(
     Raises:
         UserError: what `asr train` says, or the epoch has no such batch.
     """
-    with temporary_folder():
-        child(words, utterances, stop_after=positions[0])
-        folder = Path("runs/custom", NAME, "checkpoints")
-        (written,) = checkpoint.checkpoints(folder)
-        state = torch.load(written, weights_only=True)
-        starts: dict[int, list[Start]] = {position: [] for position in positions}
+    starts: dict[int, list[Start]] = {position: [] for position in positions}
+    with temporary_folder() as folder:
+        for position in starts:
+            (folder / str(position)).mkdir()
+            child(folder / str(position), words, utterances, position)
         for _ in range(turns):
             for position, found in starts.items():
-                for old in checkpoint.checkpoints(folder):
-                    old.unlink()
-                state["position"] |= {"batch": position, "steps": position}
-                torch.save(state, folder / checkpoint.name(Position(**state["position"])))
-                told = json.loads(child(words, utterances))
-                if told["position"] != position:
-                    raise UserError(f"the epoch has no batch {position}")
+                told = json.loads(child(folder / str(position), words, utterances))
                 found.append(Start(**told))
     return [median(found) for found in starts.values()]
 
@@ -93,19 +85,20 @@ def median(starts: Sequence[Start]) -> Start:
     return Start(starts[0].position, **times)
 
 
-def child(words: Sequence[str], utterances: int, stop_after: int = 0) -> str:
-    """What a process of its own says; it ends with a checkpoint after so many steps.
+def child(folder: Path, words: Sequence[str], utterances: int, saved_at: int = 0) -> str:
+    """What a process of its own says, in that folder; it ends with a checkpoint at a position.
 
-    Or, with 0, when the first one begins: and has then told its times.
+    Or, with 0, when its first step begins: and has then told its times.
     """
-    order = {"words": [*SMALL, *words], "utterances": utterances, "stop_after": stop_after}
+    order = {"words": [*SMALL, *words], "utterances": utterances, "saved_at": saved_at}
     done = subprocess.run(
         [sys.executable, __file__, json.dumps({**order, "began": time.time()})],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode != (SAVED if stop_after else 0):
+    if done.returncode != (SAVED if saved_at else 0):
         raise UserError(f"asr train: {done.stderr.strip()}")
     return done.stdout
 
@@ -124,8 +117,10 @@ def main(order: dict[str, Any]) -> int:
     class Stopping(CtcTraining):
         """Does no step too many."""
 
-        def training_step(self, *args: Any) -> None:
-            if order["stop_after"] == 0:
+        def training_step(self, share: Share, batch_idx: int) -> None:
+            if not share.micro_batches:
+                raise UserError(f"the epoch has {self.batches} batches only")
+            if not order["saved_at"]:
                 start = Start(
                     position=self.position.batch,
                     imports_s=imported - order["began"],
@@ -134,9 +129,10 @@ def main(order: dict[str, Any]) -> int:
                 )
                 print(json.dumps(asdict(start)), flush=True)
                 os._exit(0)
-            super().training_step(*args)
-            if self.position.steps == order["stop_after"]:
+            if self.position.steps == 1:
+                self.position.batch = self.position.steps = order["saved_at"] - 1
                 os.kill(os.getpid(), signal.SIGTERM)
+            super().training_step(share, batch_idx)
 
     config = settings(["recipe=custom", "trainer.max_epochs=1", *order["words"]])
     with (

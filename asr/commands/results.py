@@ -24,8 +24,9 @@ UNREADABLE = (OSError, ValueError, TypeError, KeyError)
 class Figures:
     """What is known of a run; None where it is not.
 
-    Rates are shares of words, characters or phones, infinite where errors stand over none. `epoch_s` is the
-    median of training without validation; the peaks are those of `asr.commands.runs.Finished`.
+    Rates are shares of words, characters or phones, infinite where errors stand over none.
+    `epoch_s` is the median of training without validation; the peaks are those of
+    `asr.commands.runs.Finished`.
     """
 
     parameters: int | None = None

@@ -136,8 +136,8 @@ def _too_much(largest: MicroBatch) -> str:
         return f"one utterance of {longest_s:.1f} s: lower data.max_duration_s, {smaller}"
     return (
         f"{padded_s:.0f} s of audio at once ({count} utterances, the longest of {longest_s:.1f} s):"
-        f" say data.device_batch_s={math.ceil(max(longest_s, padded_s / 2))}, which leaves the batches"
-        f" as they are, lower data.batch_s, {smaller}"
+        f" say data.device_batch_s={math.ceil(max(longest_s, padded_s / 2))}, which leaves the"
+        f" batches as they are, lower data.batch_s, {smaller}"
     )
 
 

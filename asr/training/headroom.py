@@ -103,7 +103,8 @@ def check_disk(folder: Path, needed_bytes: int) -> int:
             pass
     except OSError as error:
         raise UserError(
-            f"Cannot write {folder}: {error.strerror} ({there}). Choose a folder that can be written."
+            f"Cannot write {folder}: {error.strerror} ({there})."
+            " Choose a folder that can be written."
         ) from None
     files = [path for part in ("checkpoints", "model") for path in (folder / part).rglob("*")]
     needed_bytes -= sum(path.stat().st_size for path in files if path.is_file())

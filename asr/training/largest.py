@@ -89,11 +89,13 @@ def _share_sizes(
         order = planned.order[starts[0] : starts[-1]]  # [N]
         factors = plan.speed.draw(plan.seed, planned.epoch, plan.keys[order])
         lengths = perturbed_samples(plan.samples[order], factors)
-        first = starts[:-1] - starts[0]  # [K]
-        own = (np.arange(len(order)) - np.repeat(first, np.diff(starts))) % world == rank  # [N]
+        first, size = starts[:-1] - starts[0], np.diff(starts)  # [K]
+        place = np.arange(len(order)) - np.repeat(first, size)  # [N]
+        own = place % world == rank
+        own |= (place == 0) & (np.repeat(size, size) <= rank)  # where nothing else is its own
         longest = np.maximum.reduceat(np.where(own, lengths, 0), first)  # [K]
         count = np.add.reduceat(own.astype(np.int64), first)
-        together = np.minimum(count, np.maximum(1, np.floor(limit / longest.clip(1))))
+        together = np.minimum(count, np.maximum(1, np.floor(limit / longest)))
         parts.append((together * longest, longest))
     at_once, longest = zip(*parts, strict=True)
     return np.concatenate(at_once), np.concatenate(longest)

@@ -112,33 +112,61 @@ def test_alone_it_goes_on_after_a_check_that_fails_and_its_status_says_so(
     assert "memory     there is enough for " in out
 
 
-def test_a_training_tells_and_logs_what_should_be_known_and_is_otherwise_the_same(
-    corpus: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["train", *WORDS, corpus]) == 0
-    assert TOLD in capsys.readouterr().err
-    log = Path("runs/custom/base/log.txt").read_text()
-    assert all(line in log for line in TOLD.splitlines())
-    with monkeypatch.context() as patched:
-        patched.setattr(Preflight, "check", lambda self: None)
-        assert main(["train", *WORDS, corpus, "name=unchecked"]) == 0
-    assert weights("base") == weights("unchecked")
-    assert main(["train", *WORDS, corpus, "name=other", "seed=2"]) == 0
-    assert weights("base") != weights("other")
+@pytest.fixture(scope="module")
+def trained(corpus: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was checked and trained."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        assert main(["train", *WORDS, corpus, "trainer.checkpoint_steps=2"]) == 0
+    return folder / "runs/custom/base"
 
 
-def weights(name: str) -> dict[str, bytes]:
-    tensors = load_file(f"runs/custom/{name}/model/weights.safetensors")
+def weights(run: Path) -> dict[str, bytes]:
+    tensors = load_file(run / "model/weights.safetensors")
     return {key: value.tobytes() for key, value in tensors.items()}
 
 
-def test_disk_is_asked_for_what_a_run_really_writes(corpus: str) -> None:
+def test_a_training_logs_what_should_be_known_and_is_otherwise_the_same(
+    trained: Path, corpus: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = (trained / "log.txt").read_text()
+    assert all(line in log for line in TOLD.splitlines())
+    monkeypatch.setattr(Preflight, "check", lambda self: None)
+    assert main(["train", *WORDS, corpus]) == 0
+    assert weights(trained) == weights(Path("runs/custom/base"))
+    untrained = made(corpus).module.averaged.state_dict()
+    assert untrained.keys() == weights(trained).keys()
+    assert weights(trained) != {name: value.numpy().tobytes() for name, value in untrained.items()}
+
+
+def test_a_precision_that_does_not_work_here_is_told_logged_and_not_used(
+    trained: Path, corpus: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = LstmEncoder.layer_outputs
+
+    def raising(self: LstmEncoder, *arguments: Any) -> Any:
+        if torch.is_autocast_enabled("cpu"):
+            raise RuntimeError("could not create a primitive")
+        return outputs(self, *arguments)
+
+    monkeypatch.setattr(LstmEncoder, "layer_outputs", raising)
+    assert main(["train", *WORDS, corpus, "trainer.precision=bf16-mixed"]) == 0
+    line = (
+        "train: trainer.precision=bf16-mixed does not work on this CPU (could not create a"
+        " primitive): 32-true instead\n"
+    )
+    assert TOLD + line in capsys.readouterr().err
+    assert line in Path("runs/custom/base/log.txt").read_text()
+    assert weights(Path("runs/custom/base")) == weights(trained)
+
+
+def test_disk_is_asked_for_what_a_run_really_writes(trained: Path, corpus: str) -> None:
     asked = made(corpus)._disk()
-    assert main(["train", *WORDS, corpus, "trainer.checkpoint_steps=2"]) == 0
-    written = checkpoints(Path("runs/custom/base/checkpoints"))
+    written = checkpoints(trained / "checkpoints")
     assert len(written) == 3
     largest = max(path.stat().st_size for path in written)
-    model = Path("runs/custom/base/model/weights.safetensors").stat().st_size
+    model = (trained / "model/weights.safetensors").stat().st_size
     expected = 4 * largest + 2 * model  # a new one is written before an old one goes
     assert float(asked.split(" MB")[0]) == pytest.approx(expected / 1e6, rel=0.1)
 
@@ -167,26 +195,6 @@ def test_the_ranks_of_a_machine_share_its_memory(
     monkeypatch.setattr(preflight, "memory_limit", lambda more: limits.append(more) or limit(10**9))
     made(corpus, f"trainer.devices={devices}").check()
     assert set(limits) == {share}
-
-
-def test_a_precision_that_does_not_work_here_is_told_logged_and_not_used(
-    corpus: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    outputs = LstmEncoder.layer_outputs
-
-    def raising(self: LstmEncoder, *arguments: Any) -> Any:
-        if torch.is_autocast_enabled("cpu"):
-            raise RuntimeError("could not create a primitive")
-        return outputs(self, *arguments)
-
-    monkeypatch.setattr(LstmEncoder, "layer_outputs", raising)
-    assert main(["train", *WORDS, corpus, "trainer.precision=bf16-mixed"]) == 0
-    line = (
-        "train: trainer.precision=bf16-mixed does not work on this CPU (could not create a"
-        " primitive): 32-true instead\n"
-    )
-    assert line in capsys.readouterr().err
-    assert line in Path("runs/custom/base/log.txt").read_text()
 
 
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[tuple[range, int, int]]:
@@ -227,17 +235,28 @@ def test_the_share_of_a_device_is_found_out_on_a_gpu_alone(
         asked.append(largest.padded_s)
         return 3.0
 
+    proved: list[float] = []
+    prove = preflight.check_memory
+
+    def told(module: Any, batches: Any, largest: MicroBatch, precision: str) -> None:
+        proved.append(largest.padded_s)
+        prove(module, batches, largest, precision)
+
     monkeypatch.setattr(preflight, "find_device_batch_s", find)
+    monkeypatch.setattr(preflight, "check_memory", told)
     on_cpu = made(corpus, "data.device_batch_s=auto")
     on_cpu.check()
     assert asked == []
+    assert proved[0] == pytest.approx(share_s(on_cpu), abs=0.01)
     assert on_cpu.data.batches.device_batch_s is None
 
     gpu = made(corpus, "data.device_batch_s=auto")
     gpu.device = torch.device("cuda", 0)
     cpu = preflight.rehearsal
     monkeypatch.setattr(preflight, "rehearsal", lambda module, device: cpu(module, on_cpu.device))
+    proved.clear()
     gpu.check()
+    assert 2.0 < proved[0] <= 3.0
     assert asked == [pytest.approx(share_s(on_cpu), abs=0.01)]
     assert gpu.data.batches.device_batch_s == 3.0
     assert gpu.lines[-1] == "train: data.device_batch_s=auto: cuda:0 takes 3 s at once"

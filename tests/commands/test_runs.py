@@ -124,8 +124,11 @@ def test_runs_lie_under_their_recipe(tmp_path: Path) -> None:
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
-    with occupied(tmp_path):
-        with pytest.raises(UserError, match="another process"), occupied(tmp_path):
-            pass
+    with (
+        occupied(tmp_path),
+        pytest.raises(UserError, match="another process"),
+        occupied(tmp_path),
+    ):
+        pytest.fail("two hold it")
     with occupied(tmp_path):
         pass

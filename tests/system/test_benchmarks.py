@@ -21,8 +21,6 @@ bench_models: Any = importlib.import_module("bench_models")
 bench_streaming: Any = importlib.import_module("bench_streaming")
 timings: Any = importlib.import_module("timings")
 
-SMALL = ("model.hidden=16", "model.channels=4", "model.layers=2", "data.max_utterances=8")
-
 
 def python(folder: Path, *words: str) -> str:
     done = subprocess.run(
@@ -242,21 +240,3 @@ def test_the_plan_of_an_epoch_is_measured_and_what_padding_wastes(tmp_path: Path
     # One utterance: nothing to pad, and three of four ranks wait.
     assert waste[60, 1, 4]["padding"] == 0
     assert waste[60, 1, 4]["waiting"] == pytest.approx(0.75)
-
-
-def test_every_second_of_an_epoch_belongs_to_a_stage(tmp_path: Path, tone_manifest: Path) -> None:
-    python(tmp_path, "-m", "asr", "prepare", "recipe=custom", f"recipe.root={tone_manifest}")
-    settings = ("recipe=custom", "trainer.threads=1", "trainer.accelerator=cpu", *SMALL)
-    found = benchmark(tmp_path, "bench_training.py", *settings, "--epochs", "2")
-    assert [epoch["steps"] for epoch in found["epochs"]] == [6, 6]  # 48 utterances, 8 at a time
-    last = found["epochs"][-1]
-    step_s = sum(last["wall_s"][stage] for stage in ("forward", "backward", "optimiser"))
-    assert found["step_share"] == pytest.approx(step_s / sum(last["wall_s"].values()))
-    for times in (last["wall_s"], last["processor_s"]):
-        assert set(times) > {"loading", "features", "validation", "saving", "rest"}
-        assert min(times.values()) >= 0
-    assert last["wall_s"]["loading"] > 0
-    assert last["wall_s"]["features"] > 0
-    assert last["wall_s"]["validation"] > 0
-    assert last["resident_mb"] > 50
-    assert [path.name for path in tmp_path.iterdir()] == ["corpora"]  # its run is gone again
