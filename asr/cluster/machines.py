@@ -193,7 +193,7 @@ def _run(
         running.result()
         return status or 0
     except ray.train.WorkerGroupError as error:
-        what, lost = _blamed(error.worker_failures, needs.machines)
+        what, lost = blamed(error.worker_failures, needs.machines)
         show(f"asr: {what}. The same command goes on from the last checkpoint.\n".encode())
         return lost
     except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
@@ -265,7 +265,7 @@ def _restarts(needs: Needs, exchange: Any) -> Any:
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Any]) -> None:
             self.count += 1
             if self.count <= needs.restarts:
-                what, _ = _blamed(worker_exceptions, needs.machines)
+                what, _ = blamed(worker_exceptions, needs.machines)
                 again = f"begins again from the last checkpoint ({self.count} of {needs.restarts})"
                 exchange.say.remote(f"asr: {what}; {again}\n".encode())
 
@@ -283,7 +283,7 @@ def _on_machine(config: Mapping[str, Any]) -> None:
     config["work"](Machine(number, count, address, config["exchange"]))
 
 
-def _blamed(failures: Mapping[int, Any], machines: int) -> tuple[str, int]:
+def blamed(failures: Mapping[int, Any], machines: int) -> tuple[str, int]:
     """What was lost, and the exit status. One that was killed often takes others along."""
     found = []
     for number, failure in failures.items():

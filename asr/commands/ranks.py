@@ -155,22 +155,27 @@ class Ranks:
             first = next((end for end in as_completed(ends) if end.result() != 0), None)
             if first is None:
                 return Ended(0)
-            self.end(GRACE_S)
+            too_late = self.end(GRACE_S)
         # The others often fail at the same moment, since they have lost this one.
         statuses = [process.returncode for process in self._processes]
-        killed = [local for local, status in enumerate(statuses) if status < 0]
-        failed = [local for local, status in enumerate(statuses) if status not in (0, LOST)]
+        killed = [
+            local for local, status in enumerate(statuses) if status < 0 and local not in too_late
+        ]
+        failed = [local for local, status in enumerate(statuses) if status > LOST]
         return self._ended((killed or failed or [ends[first]])[0])
 
-    def end(self, grace_s: float) -> None:
-        """Wait so long, then kill what is left."""
+    def end(self, grace_s: float) -> list[int]:
+        """Wait so long, then kill what is left: which ones."""
         deadline = time.monotonic() + grace_s
-        for process in self._processes:
+        too_late = []
+        for local, process in enumerate(self._processes):
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+                too_late.append(local)
+        return too_late
 
     def _ended(self, local: int) -> Ended:
         status = self._processes[local].returncode

@@ -112,8 +112,8 @@ def _listen(machine: Machine, ranks: Ranks, passed_on: list[int], over: threadin
             passed_on.append(number)
             ranks.pass_on(number)
         if news.ended:
-            return ranks.end(GRACE_S)
-    return None
+            ranks.end(GRACE_S)
+            return
 
 
 def _ends_soon(machine: Machine) -> bool:
