@@ -16,6 +16,11 @@ from safetensors.numpy import load_file
 
 from asr.training.checkpoint import checkpoints
 
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("ASR_TEST_RAY_TRAINING"),
+    reason="takes minutes, and its time limits are for a quiet machine: set ASR_TEST_RAY_TRAINING",
+)
+
 SMALL = [
     "recipe=custom",
     "augment=none",
