@@ -24,8 +24,9 @@ def launch(config: Config) -> int:
         ranks.start(order(config))
         ended = ranks.wait()
     if ended.killed_by:
+        words = f" ({ended.words})" if ended.words else ""
         print(
-            f"asr: {ended.who} was killed by {ended.killed_by}; the others were stopped."
+            f"asr: {ended.who} was killed by {ended.killed_by}{words}; the others were stopped."
             " The same command goes on from the last checkpoint.",
             file=sys.stderr,
         )

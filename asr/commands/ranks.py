@@ -22,7 +22,15 @@ from pathlib import Path
 from asr.commands.process import last_words
 from asr.config import Config
 
-COMMAND = "import sys; from asr.commands.ranks import train_as_rank; sys.exit(train_as_rank())"
+# It ends without Python's own ending, under which threads of torch may still run and abort it:
+# then a process that has done its work would count as killed (pytorch/pytorch#179291).
+COMMAND = """\
+import os, sys
+from asr.commands.ranks import train_as_rank
+status = train_as_rank()
+sys.stderr.flush()
+os._exit(status)
+"""
 # Processes that share a run end together; what has not by then is killed.
 GRACE_S = 20.0
 KILLED_WITH_PARENT = 1  # PR_SET_PDEATHSIG
@@ -80,8 +88,8 @@ class Layout:
 class Ended:
     """How the processes ended: all well (0), or which one did not, and the status it comes to.
 
-    `killed_by` is a signal's name or empty. `words` are the last ones of a process that failed,
-    where they have not been shown.
+    `killed_by` is a signal's name or empty. `words` are the last ones of a process that failed or
+    crashed, where they have not been shown.
     """
 
     status: int
@@ -180,12 +188,13 @@ class Ranks:
     def _ended(self, local: int) -> Ended:
         status = self._processes[local].returncode
         who = f"process {self.layout.rank(local) + 1} of {self.layout.world}"
-        if status < 0:
-            return Ended(128 - status, who, killed_by=signal.Signals(-status).name)
         if status > 128:
             return Ended(status, who)
-        words = self._words(local).read_text(encoding="utf-8", errors="replace")
-        return Ended(status, who, words=last_words(words))
+        said = self._words(local).read_text(encoding="utf-8", errors="replace")
+        if status < 0:
+            crash = last_words(said) or said.strip().rpartition("\n")[2]
+            return Ended(128 - status, who, signal.Signals(-status).name, crash)
+        return Ended(status, who, words=last_words(said))
 
 
 def train_as_rank(words: Sequence[str] | None = None) -> int:

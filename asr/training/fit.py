@@ -25,6 +25,7 @@ from asr.training.module import CtcTraining
 from asr.training.nonfinite import SkippedSteps
 from asr.training.place import started_by_torchrun
 from asr.training.progress import RunProgress
+from asr.training.ranks import part
 from asr.training.record import Record
 from asr.training.signals import Signals, StoppedError
 
@@ -104,7 +105,12 @@ def fit(
         trainer = _trainer(folder, settings, callbacks)
         plan = batches.plan
         loaders = CorpusBatches(batches, validation, plan.batch_s, plan.max_utterances)
-        trainer.fit(module, loaders)
+        try:
+            trainer.fit(module, loaders)
+        except StoppedError:
+            part()
+            raise
+        part()
         if signals.received is not None:  # after the last step: what follows does not begin
             raise StoppedError(signals.received)
     epochs = trainer.current_epoch

@@ -30,5 +30,16 @@ def gathered(value: Any) -> list[Any]:
     return values
 
 
+def part() -> None:
+    """Meet once more and end the connections; every rank must call it.
+
+    Left to the end of the process, threads that serve them may run while Python is taken down,
+    which aborts the process (pytorch/pytorch#179291).
+    """
+    if _several():
+        gathered(None)
+        distributed.destroy_process_group()
+
+
 def _several() -> bool:
     return distributed.is_available() and distributed.is_initialized()

@@ -52,6 +52,23 @@ def test_the_first_speaks_and_of_the_others_the_last_words_are_told(
     assert capfd.readouterr().err == "asr: words of 0\n"
 
 
+def test_of_a_crash_the_last_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "print('Fatal: of', rank, file=sys.stderr, flush=True)\nif rank: os.abort()"
+    assert run(monkeypatch, program, TWO) == Ended(
+        134, "process 2 of 2", killed_by="SIGABRT", words="Fatal: of 1"
+    )
+
+
+def test_what_happens_as_python_ends_is_not_taken_for_the_end_of_the_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import atexit, os; atexit.register(os.abort)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Ranks(Layout(1, ("127.0.0.1", 1234)), os.environ) as processes:
+        processes.start(json.dumps({"settings": {}, "command": ["asr", "train"]}))
+        assert processes.wait() == Ended(2, "process 1 of 1")
+
+
 def test_a_process_that_was_killed_is_named_before_those_that_lost_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
