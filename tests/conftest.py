@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from asr.bundle import Bundle
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Test files run side by side: threads of each would wait for those of the others. Before torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -112,3 +118,115 @@ def tone_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = folder / "tones.jsonl"
     manifest.write_text("\n".join(lines) + "\n")
     return manifest
+
+
+# One process loads torch and Lightning, which takes seconds, and each job runs in a fork of it, as
+# `python -m` would.
+FORKING = """
+import json, os, runpy, sys, traceback
+import lightning.pytorch, matplotlib.figure, pyarrow, torch, torchaudio
+for line in sys.stdin:
+    job = json.loads(line)
+    if "wait" in job:
+        print(os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1]), flush=True)
+        continue
+    child = os.fork()
+    if child == 0:
+        os.chdir(job["folder"])
+        sys.path += job["path"]
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+        program, *words = job["words"]
+        sys.argv, status = [program, *words], 0
+        try:
+            if program == "asr":
+                runpy.run_module("asr", run_name="__main__", alter_sys=True)
+            else:
+                sys.path.insert(0, os.path.dirname(program))
+                runpy.run_path(program, run_name="__main__")
+        except SystemExit as leaving:
+            status = leaving.code or 0
+        except BaseException:
+            traceback.print_exc()
+            status = 99
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(status if isinstance(status, int) else 98)
+    print(child, flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it said."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+class Forked:
+    """A command under way."""
+
+    def __init__(self, pid: int, ask: Callable[..., int], stdout: Path, stderr: Path) -> None:
+        self.pid = pid
+        self._ask = ask
+        self._stdout = stdout
+        self._stderr = stderr
+
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        stat = Path(f"/proc/{self.pid}/stat")
+        return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+    def end(self) -> Ended:
+        """Wait for it."""
+        status = self._ask(wait=self.pid)
+        said = [path.read_text(encoding="utf-8") for path in (self._stdout, self._stderr)]
+        return Ended(status, *said)
+
+
+class Forks:
+    """Starts `asr` or a script in a fork of a process that has loaded torch and Lightning."""
+
+    def __init__(self, outputs: Path) -> None:
+        self._outputs = outputs
+        self._count = 0
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", FORKING],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def _ask(self, **job: object) -> int:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job, default=str) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def start(self, folder: Path, *words: str, path: Sequence[Path] = ()) -> Forked:
+        """Start a command in a folder; Python also looks for modules in `path`."""
+        self._count += 1
+        stdout, stderr = (self._outputs / f"{self._count}.{name}" for name in ("out", "err"))
+        pid = self._ask(words=words, folder=folder, path=path, stdout=stdout, stderr=stderr)
+        return Forked(pid, self._ask, stdout, stderr)
+
+    def run(self, folder: Path, *words: str, path: Sequence[Path] = ()) -> Ended:
+        """Start a command and wait for it."""
+        return self.start(folder, *words, path=path).end()
+
+    def close(self) -> None:
+        """Kill the process: unloading takes seconds, and nothing is left to say."""
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Starts commands without loading anew what takes seconds to load."""
+    forks = Forks(tmp_path_factory.mktemp("outputs"))
+    yield forks
+    forks.close()

@@ -7,7 +7,6 @@ publishers' layouts, recordings, manifests. What trains is made small by further
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,35 +39,6 @@ SMALL = [
 ]  # fmt: skip
 
 TEACHING = ("tools/clipping.py", "tools/gradient_flow.py", "tools/long_memory.py")
-
-# One process loads torch and Lightning, and each job runs in a fork of it, as `python -m` would.
-FORKING = """
-import json, os, runpy, sys, traceback
-sys.path += sys.argv[1:]
-import lightning.pytorch, matplotlib.figure, pyarrow, torch, torchaudio
-for line in sys.stdin:
-    job = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1), os.dup2(output, 2), os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        program, *words = job["words"]
-        sys.argv, status = [program, *words], 0
-        try:
-            if program == "asr":
-                runpy.run_module("asr", run_name="__main__", alter_sys=True)
-            else:
-                sys.path.insert(0, os.path.dirname(program))
-                runpy.run_path(program, run_name="__main__")
-        except SystemExit as leaving:
-            status = leaving.code or 0
-        except BaseException:
-            traceback.print_exc()
-            status = 99
-        sys.stdout.flush(), sys.stderr.flush()
-        os._exit(status if isinstance(status, int) else 98)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
 
 
 @dataclass(frozen=True)
@@ -261,33 +232,16 @@ def write_manifest(path: Path, audio: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def run(folder: Path) -> Iterator[Run]:
+def run(folder: Path, forks: Any) -> Run:
     """A function that runs `asr` or a script in the working folder: exit status and output."""
     site = folder / "site"
     site.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-c", FORKING, site, REPOSITORY],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    stdin, stdout, output = process.stdin, process.stdout, folder / "output.txt"
 
     def job(*words: str) -> tuple[int, str]:
-        stdin.write(json.dumps({"words": words, "output": str(output)}) + "\n")
-        stdin.flush()
-        status = int(stdout.readline())
-        return status, output.read_text(encoding="utf-8")
+        ended = forks.run(folder, *words, path=(site, REPOSITORY))
+        return ended.status, ended.stdout + ended.stderr
 
-    yield job
-    stdin.close()
-    process.kill()  # unloading takes seconds, and nothing is left to say
-    process.wait()
-    stdout.close()
+    return job
 
 
 @pytest.mark.parametrize("command", documented(), ids=str)

@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,18 +37,21 @@ SMALL = [
 TWO = [*SMALL, "trainer.devices=2"]
 
 
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "asr", *words]
+Asr = Callable[..., Any]
 
 
-def asr(folder: Path, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command(*words), cwd=folder, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == status, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "Warning" not in done.stderr
-    return done
+@pytest.fixture(scope="module")
+def asr(forks: Any) -> Asr:
+    """A function that runs `asr` in a folder to its end, which must come to a status."""
+
+    def run(folder: Path, *words: str, status: int = 0) -> Any:
+        done = forks.run(folder, "asr", *words)
+        assert done.status == status, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "Warning" not in done.stderr
+        return done
+
+    return run
 
 
 def run_folder(folder: Path, name: str) -> Path:
@@ -60,7 +64,7 @@ def weights(folder: Path, name: str) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, tone_manifest: Path) -> Path:
+def folder(asr: Asr, tmp_path_factory: pytest.TempPathFactory, tone_manifest: Path) -> Path:
     """A working folder with the corpus prepared."""
     folder = tmp_path_factory.mktemp("work")
     asr(folder, "prepare", "recipe=custom", f"recipe.root={tone_manifest}")
@@ -70,21 +74,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tone_manifest: Path) -> Pat
 class Training:
     """A training under way."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(self, forks: Any, folder: Path, *words: str) -> None:
         (name,) = (word.removeprefix("name=") for word in words if word.startswith("name="))
         self.checkpoints = run_folder(folder, name) / "checkpoints"
         self.seen = {path.name for path in checkpoints(self.checkpoints)}
-        self.process = subprocess.Popen(
-            command("train", *words), cwd=folder, stderr=subprocess.PIPE, text=True
-        )
+        self.process = forks.start(folder, "asr", "train", *words)
 
     def wait_for_steps(self, count: int) -> None:
         """Until so many more checkpoints have been seen; the training must not be over by then."""
         written: set[str] = set()
         deadline = time.monotonic() + 120
         while len(written) < count:
-            if self.process.poll() is not None:
-                pytest.fail(f"over too early: {self.process.communicate()[1]}")
+            if not self.process.running():
+                pytest.fail(f"over too early: {self.process.end().stderr}")
             assert time.monotonic() < deadline
             written |= {path.name for path in checkpoints(self.checkpoints)} - self.seen
             time.sleep(0.002)
@@ -101,9 +103,9 @@ class Training:
 
     def end(self) -> tuple[int, str]:
         """Exit status and what was said."""
-        _, stderr = self.process.communicate(timeout=90)
-        assert "Traceback" not in stderr
-        return self.process.returncode, stderr
+        ended = self.process.end()
+        assert "Traceback" not in ended.stderr
+        return ended.status, ended.stderr
 
 
 def ends(pid: int) -> bool:
@@ -122,22 +124,22 @@ def ends(pid: int) -> bool:
 
 @pytest.mark.timeout(900)  # a dozen processes, each of which loads torch and Lightning
 def test_two_ranks_stopped_and_killed_in_every_way_end_with_the_very_same_weights(
-    folder: Path,
+    asr: Asr, forks: Any, folder: Path
 ) -> None:
     asr(folder, "train", *TWO, "name=quiet")
     words = [*TWO, "name=story"]
     steps = random.Random(1)
 
-    training = Training(folder, *words)
+    training = Training(forks, folder, *words)
     training.wait_for_steps(steps.randint(1, 4))
     first, second = training.ranks()
-    training.process.kill()  # of all: the ranks die with what started them
+    os.kill(training.process.pid, signal.SIGKILL)  # of all: the ranks die with what started them
     assert training.end()[0] == -signal.SIGKILL
     assert ends(first)
     assert ends(second)
 
     for rank, number in ((1, signal.SIGTERM), (0, signal.SIGINT)):  # one alone hears it
-        training = Training(folder, *words)
+        training = Training(forks, folder, *words)
         training.wait_for_steps(steps.randint(1, 4))
         os.kill(training.ranks()[rank], number)
         status, stderr = training.end()
@@ -145,7 +147,7 @@ def test_two_ranks_stopped_and_killed_in_every_way_end_with_the_very_same_weight
         assert "goes on after epoch-" in stderr
         assert f"stopped by {number.name} and saved" in stderr
 
-    training = Training(folder, *words)
+    training = Training(forks, folder, *words)
     training.wait_for_steps(steps.randint(1, 4))
     first, second = training.ranks()
     os.kill(second, signal.SIGKILL)
@@ -171,7 +173,7 @@ def steps_taken(folder: Path, name: str) -> str:
     return (run_folder(folder, name) / "metrics.csv").read_text().splitlines()[-1].split(",")[1]
 
 
-def first_gradient(folder: Path, *words: str) -> dict[int, torch.Tensor]:
+def first_gradient(asr: Asr, folder: Path, *words: str) -> dict[int, torch.Tensor]:
     """The gradient of a run's one step, by parameter: a tenth of it is Adam's first moment."""
     name = f"gradient-{len(list(folder.glob('runs/custom/gradient-*')))}"
     once = ["model.dropout=0", "optim.clip_norm=0", "data.batch_s=1000", "trainer.max_epochs=1"]
@@ -190,13 +192,13 @@ def furthest(some: dict[int, torch.Tensor], others: dict[int, torch.Tensor]) -> 
     )
 
 
-def test_the_gradient_is_that_of_one_process_with_the_whole_batch(folder: Path) -> None:
-    whole = first_gradient(folder, "data.max_utterances=48")
-    halves = first_gradient(folder, "data.max_utterances=48", "trainer.devices=2")
-    pieces = first_gradient(folder, "data.max_utterances=48", "data.device_batch_s=8")
+def test_the_gradient_is_that_of_one_process_with_the_whole_batch(asr: Asr, folder: Path) -> None:
+    whole = first_gradient(asr, folder, "data.max_utterances=48")
+    halves = first_gradient(asr, folder, "data.max_utterances=48", "trainer.devices=2")
+    pieces = first_gradient(asr, folder, "data.max_utterances=48", "data.device_batch_s=8")
     assert furthest(whole, halves) < 1e-5
     assert furthest(whole, pieces) < 1e-5
-    assert furthest(whole, first_gradient(folder, "data.max_utterances=48", "seed=2")) > 0.1
+    assert furthest(whole, first_gradient(asr, folder, "data.max_utterances=48", "seed=2")) > 0.1
 
 
 @pytest.fixture
@@ -242,7 +244,7 @@ def test_two_hosts_of_a_slurm_job_train_together_and_heed_its_signal(
         }
         tasks.append(
             subprocess.Popen(
-                ["ip", "netns", "exec", host, *command("train", *words)],
+                ["ip", "netns", "exec", host, sys.executable, "-m", "asr", "train", *words],
                 cwd=folder,
                 env={**os.environ, **variables},
                 stderr=subprocess.PIPE,
@@ -260,7 +262,7 @@ def test_two_hosts_of_a_slurm_job_train_together_and_heed_its_signal(
     assert checkpoints(written)
 
 
-def test_other_machines_are_for_torchrun_to_start(folder: Path) -> None:
+def test_other_machines_are_for_torchrun_to_start(asr: Asr, folder: Path) -> None:
     refused = asr(folder, "train", *SMALL, "trainer.nodes=2", "name=unborn", status=2)
     assert "torchrun" in refused.stderr
     assert not run_folder(folder, "unborn").exists()

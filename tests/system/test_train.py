@@ -6,10 +6,10 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,28 +30,28 @@ SMALL = [
 ]
 
 
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "asr", *words]
-
-
-def asr(folder: Path, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command(*words), cwd=folder, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == status, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "Warning" not in done.stderr
-    return done
+Asr = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, tone_manifest: Path) -> Path:
+def asr(forks: Any) -> Asr:
+    """A function that runs `asr` in a folder to its end, which must come to a status."""
+
+    def run(folder: Path, *words: str, status: int = 0) -> Any:
+        done = forks.run(folder, "asr", *words)
+        assert done.status == status, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "Warning" not in done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(asr: Asr, tmp_path_factory: pytest.TempPathFactory, tone_manifest: Path) -> Path:
     """A working folder with the corpus prepared and the run `base` trained and evaluated."""
     folder = tmp_path_factory.mktemp("work")
-    root = f"recipe.root={tone_manifest}"
-    done = asr(folder, "run", *SMALL, root, "trainer.max_epochs=10")
-    (folder / "stdout.txt").write_text(done.stdout)
-    (folder / "stderr.txt").write_text(done.stderr)
+    asr(folder, "run", *SMALL, f"recipe.root={tone_manifest}", "trainer.max_epochs=10")
     return folder
 
 
@@ -78,7 +78,7 @@ def test_the_record_has_a_line_an_epoch(folder: Path) -> None:
     assert finished["best_wer"] == pytest.approx(best)
 
 
-def test_running_again_does_nothing(folder: Path, tone_manifest: Path) -> None:
+def test_running_again_does_nothing(asr: Asr, folder: Path, tone_manifest: Path) -> None:
     model = folder / "runs/custom/base/model/weights.safetensors"
     before = model.stat().st_mtime_ns
     again = asr(folder, "run", *SMALL, f"recipe.root={tone_manifest}", "trainer.max_epochs=10")
@@ -87,13 +87,13 @@ def test_running_again_does_nothing(folder: Path, tone_manifest: Path) -> None:
     assert model.stat().st_mtime_ns == before
 
 
-def test_other_settings_under_the_same_name_are_refused(folder: Path) -> None:
+def test_other_settings_under_the_same_name_are_refused(asr: Asr, folder: Path) -> None:
     refused = asr(folder, "train", *SMALL, "seed=2", status=2)
     assert "seed (1 there, 2 here)" in refused.stderr
     assert "name=" in refused.stderr
 
 
-def test_all_trains_on_validation_too_for_as_many_epochs_as_base(folder: Path) -> None:
+def test_all_trains_on_validation_too_for_as_many_epochs_as_base(asr: Asr, folder: Path) -> None:
     asr(folder, "train", *SMALL, "data=all")
     base = json.loads((folder / "runs/custom/base/finished.json").read_text())
     everything = json.loads((folder / "runs/custom/all/finished.json").read_text())
@@ -103,13 +103,13 @@ def test_all_trains_on_validation_too_for_as_many_epochs_as_base(folder: Path) -
     assert "56 utterances" in log
 
 
-def test_preflight_only_trains_nothing(folder: Path) -> None:
+def test_preflight_only_trains_nothing(asr: Asr, folder: Path) -> None:
     done = asr(folder, "train", *SMALL, "name=unborn", "preflight=only")
     assert "48 utterances" in done.stdout
     assert not (folder / "runs/custom/unborn").exists()
 
 
-def test_settings_that_do_not_fit_leave_the_name_free(folder: Path) -> None:
+def test_settings_that_do_not_fit_leave_the_name_free(asr: Asr, folder: Path) -> None:
     for mistake in ("model.dropout=5", "inner_ctc.layer=3", "trainer.accelerator=gpu"):
         if mistake.endswith("gpu") and torch.cuda.is_available():
             continue
@@ -119,7 +119,7 @@ def test_settings_that_do_not_fit_leave_the_name_free(folder: Path) -> None:
 
 
 def test_preflight_of_a_run_stops_before_there_is_anything_to_score(
-    folder: Path, tone_manifest: Path
+    asr: Asr, folder: Path, tone_manifest: Path
 ) -> None:
     asr(folder, "run", *SMALL, f"recipe.root={tone_manifest}", "name=unborn", "preflight=only")
     assert not (folder / "runs/custom/unborn").exists()
@@ -139,32 +139,33 @@ LONG = [*SMALL, "trainer.max_epochs=12", "augment=standard"]
 
 
 @pytest.fixture(scope="module")
-def quiet(folder: Path) -> Path:
+def quiet(asr: Asr, folder: Path) -> Path:
     """The same folder, with the run `quiet` trained without any interruption."""
     asr(folder, "train", *LONG, "name=quiet")
     return folder
 
 
-def start_and_stop(folder: Path, words: list[str], checkpoint: Path, number: int) -> int:
+def start_and_stop(
+    forks: Any, folder: Path, words: list[str], checkpoint: Path, number: int
+) -> int:
     """Start training, send a signal once a checkpoint is there; the exit status."""
-    process = subprocess.Popen(
-        command("train", *words), cwd=folder, stderr=subprocess.PIPE, text=True
-    )
+    process = forks.start(folder, "asr", "train", *words)
     deadline = time.monotonic() + 120
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not checkpoint.exists() and process.running() and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, number)
-    process.communicate(timeout=60)
-    return process.returncode
+    return int(process.end().status)
 
 
-def test_a_run_stopped_in_three_ways_ends_with_the_very_same_weights(quiet: Path) -> None:
+def test_a_run_stopped_in_three_ways_ends_with_the_very_same_weights(
+    asr: Asr, forks: Any, quiet: Path
+) -> None:
     words = [*LONG, "name=stopped"]
     checkpoints = quiet / "runs/custom/stopped/checkpoints"
     stops = [(1, signal.SIGINT, 130), (4, signal.SIGTERM, 143), (7, signal.SIGKILL, -9)]
     for epoch, number, status in stops:
         checkpoint = checkpoints / f"epoch-{epoch:05d}.ckpt"
-        assert start_and_stop(quiet, words, checkpoint, number) == status
+        assert start_and_stop(forks, quiet, words, checkpoint, number) == status
         assert not (quiet / "runs/custom/stopped/finished.json").exists()
     resumed = asr(quiet, "train", *words)
     assert "goes on after epoch-" in resumed.stderr
@@ -172,12 +173,12 @@ def test_a_run_stopped_in_three_ways_ends_with_the_very_same_weights(quiet: Path
     assert weights(quiet, "stopped") == weights(quiet, "quiet")
 
 
-def test_another_seed_gives_other_weights(quiet: Path) -> None:
+def test_another_seed_gives_other_weights(asr: Asr, quiet: Path) -> None:
     asr(quiet, "train", *LONG, "seed=2", "name=seed2")
     assert weights(quiet, "seed2") != weights(quiet, "quiet")
 
 
-def test_a_torn_checkpoint_is_passed_over_and_more_epochs_may_follow(quiet: Path) -> None:
+def test_a_torn_checkpoint_is_passed_over_and_more_epochs_may_follow(asr: Asr, quiet: Path) -> None:
     newest = quiet / "runs/custom/quiet/checkpoints/epoch-00012.ckpt"
     whole = newest.read_bytes()
     newest.write_bytes(whole[:1000])
@@ -188,12 +189,12 @@ def test_a_torn_checkpoint_is_passed_over_and_more_epochs_may_follow(quiet: Path
     assert finished["epochs"] == 13
 
 
-def test_training_without_a_corpus_says_what_to_do(tmp_path: Path) -> None:
+def test_training_without_a_corpus_says_what_to_do(asr: Asr, tmp_path: Path) -> None:
     refused = asr(tmp_path, "train", *SMALL, status=2)
     assert "asr prepare" in refused.stderr
 
 
-def test_all_without_base_says_what_to_do(folder: Path, tone_manifest: Path) -> None:
+def test_all_without_base_says_what_to_do(asr: Asr, folder: Path, tone_manifest: Path) -> None:
     corpus = f"prepare.folder={folder / 'corpora/custom'}"
     (elsewhere := folder / "elsewhere").mkdir()
     refused = asr(elsewhere, "train", *SMALL, "data=all", corpus, status=2)
