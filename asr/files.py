@@ -124,6 +124,7 @@ def explain_write_errors(path: str | Path) -> Iterator[None]:
 
 def _belongs(named: Path, path: Path) -> bool:
     """Whether `named` is `path`, a folder on the way to it, or what stands in for it so far."""
+    named, path = Path(os.path.abspath(named)), Path(os.path.abspath(path))
     if named == path or named in path.parents:
         return True
     if path.parent not in named.parents:

@@ -14,6 +14,7 @@ from asr.files import (
     InputError,
     digest_bytes,
     digest_file,
+    explain_write_errors,
     replace_folder,
     resolve_inside,
     write_atomically,
@@ -74,6 +75,18 @@ def test_a_file_below_a_file_is_an_error_of_the_users(tmp_path: Path) -> None:
         write_atomically(tmp_path / "file" / "a.txt"),
     ):
         pass
+
+
+def test_a_relative_name_is_known_by_its_whole_path_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "out" / "a.txt"))
+    with (
+        pytest.raises(UserError, match=r"Cannot write out/a\.txt: Permission denied"),
+        explain_write_errors(Path("out/a.txt")),
+    ):
+        raise refused
 
 
 def test_an_input_that_is_missing_is_not_blamed_on_the_output(tmp_path: Path) -> None:

@@ -139,9 +139,21 @@ def occupied(folder: Path) -> Iterator[None]:
 
 
 def read_finished(folder: Path) -> Finished | None:
-    """How the run ended, or None where it has not."""
+    """How the run ended, or None where it has not.
+
+    Raises:
+        UserError: the file that says so cannot be read.
+    """
     path = folder / FINISHED
-    return Finished(**json.loads(path.read_text())) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return Finished(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} does not say how the run ended ({type(error).__name__}): delete it, and the "
+            "same command goes on from the last checkpoint."
+        ) from None
 
 
 def write_finished(folder: Path, finished: Finished) -> None:

@@ -117,6 +117,13 @@ def test_a_run_that_ended_before_more_was_recorded_is_still_read(tmp_path: Path)
     assert read_finished(tmp_path) == Finished(10, 12, 8, 0.25)
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"epochs": 10, "unheard_of": 1}'])
+def test_a_torn_record_of_the_end_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "finished.json").write_text(content)
+    with pytest.raises(UserError, match=r"finished\.json does not say .* delete it"):
+        read_finished(tmp_path)
+
+
 def test_runs_lie_under_their_recipe(tmp_path: Path) -> None:
     config = replace(compose(["recipe=an4"]), name="try")
     assert run_folder(config) == Path("runs/an4/try")
