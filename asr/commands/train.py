@@ -57,6 +57,8 @@ def train(config: Config) -> int:
     Raises:
         UserError: the corpus is not prepared, the name is taken, the settings do not fit.
     """
+    # For torch, when it is loaded: it warns of hosts whose names it cannot find.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from asr.corpus import Corpus
 
     corpus = Corpus.open(Path(config.prepare.folder))

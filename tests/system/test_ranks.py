@@ -233,12 +233,13 @@ def two_hosts() -> Iterator[tuple[str, str]]:
             subprocess.run(["ip", "netns", "del", host], capture_output=True, check=False)
 
 
-def test_two_hosts_of_a_slurm_job_train_together_and_heed_its_signal(
-    folder: Path, two_hosts: tuple[str, str]
-) -> None:
-    words = [*SMALL, "trainer.nodes=2", "name=hosts"]
+def start_slurm_job(
+    folder: Path, hosts: tuple[str, str], *words: str
+) -> list[subprocess.Popen[str]]:
+    """Start a task on each host, as Slurm would; one checkpoint is written when this returns."""
+    (name,) = (word.removeprefix("name=") for word in words if word.startswith("name="))
     tasks = []
-    for number, host in enumerate(two_hosts):
+    for number, host in enumerate(hosts):
         variables = {
             "SLURM_JOB_ID": "4242",
             "SLURM_JOB_NAME": "train",
@@ -252,24 +253,48 @@ def test_two_hosts_of_a_slurm_job_train_together_and_heed_its_signal(
             "SLURM_LOCALID": "0",
             "GLOO_SOCKET_IFNAME": f"asr-{number}",
         }
+        train = [sys.executable, "-m", "asr", "train", *SMALL, "trainer.nodes=2", *words]
         tasks.append(
             subprocess.Popen(
-                ["ip", "netns", "exec", host, sys.executable, "-m", "asr", "train", *words],
+                ["ip", "netns", "exec", host, *train],
                 cwd=folder,
                 env={**os.environ, **variables},
                 stderr=subprocess.PIPE,
                 text=True,
             )
         )
-    written = run_folder(folder, "hosts") / "checkpoints"
+    written = run_folder(folder, name) / "checkpoints"
     deadline = time.monotonic() + 120
     while not checkpoints(written) and tasks[0].poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
+    return tasks
+
+
+def test_two_hosts_of_a_slurm_job_train_together_and_heed_its_signal(
+    folder: Path, two_hosts: tuple[str, str]
+) -> None:
+    tasks = start_slurm_job(folder, two_hosts, "name=hosts")
     tasks[1].send_signal(signal.SIGUSR1)  # as Slurm does before its time limit
     said = [task.communicate(timeout=90)[1] for task in tasks]
     assert [task.returncode for task in tasks] == [128 + signal.SIGUSR1] * 2, said
     assert "stopped by SIGUSR1 and saved" in said[0]
-    assert checkpoints(written)
+    assert checkpoints(run_folder(folder, "hosts") / "checkpoints")
+
+
+def test_hosts_that_lose_each_other_give_up_and_say_so(
+    folder: Path, two_hosts: tuple[str, str]
+) -> None:
+    endless = ["trainer.max_epochs=10000", "trainer.patience=0", "trainer.timeout_s=5"]
+    tasks = start_slurm_job(folder, two_hosts, *endless, "name=cut")
+    cut = ["ip", "-n", two_hosts[0], "link", "set", "asr-0", "down"]
+    subprocess.run(cut, check=True)
+    for task in tasks:
+        _, said = task.communicate(timeout=90)
+        assert task.returncode == 1, said
+        assert said.rstrip().endswith(
+            "lost another process of this run; the same command goes on from the last checkpoint"
+        )
+        assert "Traceback" not in said
 
 
 def test_other_machines_are_for_torchrun_to_start(asr: Asr, folder: Path) -> None:
