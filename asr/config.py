@@ -193,8 +193,20 @@ class Trainer:
 
 
 @dataclass(frozen=True)
+class Tune:
+    """The search of `asr tune`; `space` has a range for each setting, see `asr.commands.space`."""
+
+    trials: int
+    max_epochs: int
+    grace_epochs: int
+    seed: int
+    concurrent: int
+    space: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Config:
-    """Everything `asr prepare | train | evaluate | run` can be told.
+    """Everything `asr prepare | train | evaluate | run | tune` can be told.
 
     `model` and `decoder` are a component's name and its constructor's arguments: which keys they
     have is the component's own matter, and its file in `conf/` lists them.
@@ -218,6 +230,7 @@ class Config:
     optim: Optim
     data: Data
     trainer: Trainer
+    tune: Tune
     decoder: dict[str, Any]
 
 
@@ -293,4 +306,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "trainer.timeout_s": (1, _INFINITY),
     "trainer.threads": (1, _INFINITY),
     "trainer.validate_every": (1, _INFINITY),
+    "tune.trials": (1, 1000),
+    "tune.max_epochs": (1, _INFINITY),
+    "tune.grace_epochs": (1, _INFINITY),
+    "tune.concurrent": (1, _INFINITY),
 }

@@ -27,7 +27,10 @@ ENDED = "ended"
 
 @dataclass(frozen=True)
 class Row:
-    """A job: the values it has of what varies, its run, how it ended and why so, its figures."""
+    """A job: the values it has of what varies, its run, how it ended and why so, its figures.
+
+    `is_rival`: whether its rates may be the best ones, set in bold.
+    """
 
     varying: Varying
     run: Path
@@ -35,6 +38,7 @@ class Row:
     ended: str
     why: str = ""
     figures: Figures = field(default_factory=Figures)
+    is_rival: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,13 @@ class Column:
 
     def cells(self, rows: Sequence[Row]) -> list[Cell]:
         """One for each row."""
-        known = [values[0] for row in rows if (values := self.values(row))]
-        lowest = [min(known)] if self.is_rate and len(known) > 1 else None
+        known = [row for row in rows if self.values(row)]
+        rates = [self.values(row) for row in known if row.is_rival]
+        lowest = min(rates) if self.is_rate and rates and len(known) > 1 else None
         return [
-            Cell(self.written(*values), values == lowest) if values else Cell("–")
-            for values in map(self.values, rows)
+            Cell(self.written(*values), row.is_rival and values == lowest) if values else Cell("–")
+            for row in rows
+            for values in [self.values(row)]
         ]
 
 

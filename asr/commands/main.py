@@ -118,6 +118,15 @@ for _command in ("train", "evaluate", "run"):
     _add_training(_command)
 
 
+@app.command("tune", help=manual.configured("tune"))
+def tune(settings: Settings = None, cfg: Cfg = None) -> int:
+    if cfg:
+        return _configured("tune", settings, cfg)
+    from asr.commands import tune as command
+
+    return command.tune(settings or [])
+
+
 @app.command("transcribe", help=manual.TRANSCRIBE)
 def transcribe(
     model: Model,

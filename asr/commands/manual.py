@@ -10,6 +10,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "train": "train a model on the prepared corpus",
         "evaluate": "score a model on a split: word error rate with its interval",
         "run": "prepare, train and evaluate; what is done already is skipped",
+        "tune": "find better settings by many trainings, the poor ones stopped early",
     },
     "From audio to text": {
         "transcribe": "turn recordings into text, with times and confidence",
@@ -34,12 +35,13 @@ Examples
   asr run recipe=an4 recipe.root=PATH/an4          real speech, from raw files to word error rate
   asr run recipe=custom recipe.root=train.jsonl    your own recordings, listed in a manifest
   asr run -m recipe=an4 model=lstm,gru seed=1,2    each combination, and a table that compares them
+  asr tune recipe=an4 tune.trials=20               settings drawn at random, and the best of them
   asr transcribe runs/an4/base/model calls/ -o out/
   asr evaluate recipe=an4 bundle=runs/synth/base/model
 
 Settings
-  prepare, train, evaluate and run take settings as KEY=VALUE. They start from the files of conf/,
-  in the working folder first and then the package's own. --cfg job prints them all and leaves.
+  prepare, train, evaluate, run and tune take settings as KEY=VALUE. They start from the files of
+  conf/, in the working folder first and then the package's own. --cfg job prints them all.
   With -m a setting of train, evaluate and run may have several values, as KEY=A,B.
 
 Where things lie, below the working folder
@@ -48,6 +50,7 @@ Where things lie, below the working folder
   runs/RECIPE/NAME/model/   the trained model, which works wherever it is copied
   runs/RECIPE/NAME/eval/    scores, hypotheses and reports
   runs/RECIPE/comparisons/  tables of what was run with -m
+  runs/RECIPE/tune-NAME/    what a search found; its trials are runs, tune-NAME-001 and so on
 
 Exit status
   0    all good
@@ -104,6 +107,18 @@ _CONFIGURED = {
             "asr run recipe=an4 recipe.root=PATH/an4",
             "asr run recipe=custom recipe.root=train.jsonl name=first seed=7",
             "asr run -m recipe=an4 model=lstm,gru,rnn          a run of each, and a table of all",
+        ),
+    ),
+    "tune": (
+        "Find better settings by many trainings, the poor ones stopped early.",
+        "Draws settings from tune.space (a file of conf/tune/), trains with each, and stops those"
+        " early that are behind (ASHA). Ends in a table, a picture (runs/RECIPE/tune-NAME/) and the"
+        " command that trains the best again. The same command goes on with an interrupted search;"
+        " with more tune.trials it goes further.",
+        (
+            "asr tune recipe=an4 tune.trials=20",
+            "asr tune recipe=an4 name=wide model.hidden=512 tune.max_epochs=40",
+            "asr tune recipe=an4 name=rates tune=rates     what conf/tune/rates.yaml says",
         ),
     ),
 }

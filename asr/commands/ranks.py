@@ -200,7 +200,7 @@ class Ranks:
 def train_as_rank(words: Sequence[str] | None = None) -> int:
     """What each of the processes runs."""
     order_path, parent = sys.argv[1:] if words is None else words
-    _die_with(int(parent))
+    die_with(int(parent))
     told = json.loads(Path(order_path).read_text())
     sys.argv = told["command"]
     from asr.commands.compose import typed
@@ -210,7 +210,7 @@ def train_as_rank(words: Sequence[str] | None = None) -> int:
     return guarded(lambda: train(typed(told["settings"])))
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Be killed when the watching process is; else two runs might write the same folder."""
     if sys.platform == "linux":
         import ctypes

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ IDENTITY = (
     *("seed", "init", "freeze", "units", "features", "augment", "model", "inner_ctc", "optim"),
     "data",
 )
-NOT_IDENTITY = ("data.device_batch_s",)  # how a batch is gone through, not what is in it
+TUNING = (*IDENTITY, "tune")  # of a search for better settings, which has a folder too
+# How a batch is gone through, not what is in it; how far a search goes, not what it tries.
+NOT_IDENTITY = ("data.device_batch_s", "tune.trials", "tune.concurrent")
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,12 @@ def run_folder(config: Config, name: str | None = None) -> Path:
     return Path("runs") / config.recipe.name / (name or config.name)
 
 
-def identity(settings: dict[str, Any], corpus: str) -> dict[str, Any]:
+def identity(
+    settings: dict[str, Any], corpus: str, sections: Sequence[str] = IDENTITY
+) -> dict[str, Any]:
     """What a run is identified by, as dotted keys: recipe, corpus, and the settings that train."""
     keys: dict[str, Any] = {"recipe.name": settings["recipe"]["name"], "corpus": corpus}
-    for section in IDENTITY:
+    for section in sections:
         keys |= _flat(section, settings.get(section))
     return {key: value for key, value in keys.items() if key not in NOT_IDENTITY}
 
@@ -70,7 +74,9 @@ def _flat(prefix: str, value: Any) -> dict[str, Any]:
     return flat
 
 
-def check_owner(folder: Path, config: Config, corpus: str) -> None:
+def check_owner(
+    folder: Path, config: Config, corpus: str, sections: Sequence[str] = IDENTITY
+) -> None:
     """Refuse a folder that is another run's.
 
     Raises:
@@ -80,10 +86,10 @@ def check_owner(folder: Path, config: Config, corpus: str) -> None:
     settings = folder / SETTINGS
     if not settings.is_file():
         return
-    mine = identity(asdict(config), corpus)
+    mine = identity(asdict(config), corpus, sections)
     try:
         stored = yaml.safe_load(settings.read_text(encoding="utf-8"))
-        theirs = identity(stored["settings"], stored["corpus"])
+        theirs = identity(stored["settings"], stored["corpus"], sections)
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         raise UserError(
             f"{settings} does not say which run this is ({type(error).__name__}): "
@@ -101,13 +107,13 @@ def check_owner(folder: Path, config: Config, corpus: str) -> None:
         )
 
 
-def claim(folder: Path, config: Config, corpus: str) -> None:
+def claim(folder: Path, config: Config, corpus: str, sections: Sequence[str] = IDENTITY) -> None:
     """Make a run folder this run's own, or find that it is already.
 
     Raises:
         UserError: another run has that name, or the folder cannot be written.
     """
-    check_owner(folder, config, corpus)
+    check_owner(folder, config, corpus, sections)
     settings = folder / SETTINGS
     if settings.is_file():
         return

@@ -48,7 +48,7 @@ def sweep(command: str, words: Sequence[str]) -> int:
     """
     jobs, place = plan(words)
     if command != "evaluate":
-        _check_training(jobs)
+        check_training(jobs)
     compared = jobs[0].config.preflight is None  # else nothing is trained
     if compared:
         _check_writable(place)
@@ -102,7 +102,7 @@ def _outcome(command: str, job: Job, status: int, stderr: str, began_s: float) -
     return _row(job, "failed", last_words(stderr) or by, scored)
 
 
-def _check_training(jobs: Sequence[Job]) -> None:
+def check_training(jobs: Sequence[Job]) -> None:
     """Refuse what would be refused once its turn came, hours later."""
     left = [job for job in jobs if read_finished(run_folder(job.config)) is None]
     if not left:

@@ -141,6 +141,12 @@ class Shared:
     ids: tuple[str, str]
 
 
+_COMPARED: dict[str, Callable[[Split], Sequence[str | bytes]]] = {
+    "audio": lambda split: split.digests,
+    "id": lambda split: split.ids,
+}
+
+
 def shared_utterances(
     training: Sequence[tuple[Split, Sequence[int]]], others: Mapping[str, Split]
 ) -> list[Shared]:
@@ -149,23 +155,14 @@ def shared_utterances(
     for name, other in others.items():
         for by, values_of in _COMPARED.items():
             there = {value: row for row, value in enumerate(values_of(other))}
-            pairs = [
-                (split.ids[row], other.ids[there[values[row]]])
-                for split, values, rows in [
-                    (split, values_of(split), rows) for split, rows in training
-                ]
-                for row in rows
-                if values[row] in there
-            ]
+            pairs: list[tuple[str, str]] = []
+            for split, rows in training:
+                values = values_of(split)
+                both = [row for row in rows if values[row] in there]
+                pairs += [(split.ids[row], other.ids[there[values[row]]]) for row in both]
             if pairs:
                 found.append(Shared(name, by, len(pairs), pairs[0]))
     return found
-
-
-_COMPARED: dict[str, Callable[[Split], Sequence[str | bytes]]] = {
-    "audio": lambda split: split.digests,
-    "id": lambda split: split.ids,
-}
 
 
 def write_excluded(path: Path, excluded: Sequence[Excluded]) -> None:

@@ -27,6 +27,7 @@ from asr.training.checkpoint import checkpoints
 from asr.training.largest import MicroBatch
 from asr.training.module import CtcTraining
 from asr.training.place import Place
+from asr.training.preflight import Unknown
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -273,6 +274,13 @@ def share_s(checks: Preflight) -> float:
     return max(
         share.micro_batches[0].waveforms.numel() / 16_000 for share in checks.data.batches.shares(1)
     )
+
+
+def test_of_many_unknown_symbols_the_most_frequent_are_named() -> None:
+    unknown = [Unknown(symbol, 9 - number, "u1") for number, symbol in enumerate("äëïöüÿå")]
+    listed = preflight._listed(unknown)
+    assert listed.startswith("'ä' (9 times, as in u1), 'ë' (8 times")
+    assert listed.endswith("'ü' (5 times, as in u1) and 2 more")
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def sweep(
 ) -> tuple[int, Runner]:
     runner = Runner(endings, signal)
     monkeypatch.setattr(command, "Runner", lambda: runner)
-    monkeypatch.setattr(command, "_check_training", lambda jobs: None)
+    monkeypatch.setattr(command, "check_training", lambda jobs: None)
     return command.sweep("train", WORDS), runner
 
 
@@ -130,7 +130,7 @@ def test_where_no_comparison_can_be_written_no_job_is_begun(
 ) -> None:
     Path(way).parent.mkdir(parents=True, exist_ok=True)
     Path(way).write_text("a file, where a folder has to be")
-    monkeypatch.setattr(command, "_check_training", lambda jobs: None)
+    monkeypatch.setattr(command, "check_training", lambda jobs: None)
     monkeypatch.setattr(command, "Runner", lambda: pytest.fail("a job is begun"))
     place = re.escape("Cannot write runs/an4/comparisons/seed=1+2+3: ")
     with pytest.raises(UserError, match=f"{place}(Not a directory|File exists)"):
@@ -142,7 +142,7 @@ def test_a_folder_of_comparisons_that_takes_no_file_is_found_too(
 ) -> None:
     Path("runs/an4").mkdir(parents=True)
     Path("runs/an4/comparisons").symlink_to("/proc/self")  # not even for root
-    monkeypatch.setattr(command, "_check_training", lambda jobs: None)
+    monkeypatch.setattr(command, "check_training", lambda jobs: None)
     monkeypatch.setattr(command, "Runner", lambda: pytest.fail("a job is begun"))
     with pytest.raises(UserError, match="Cannot write runs/an4/comparisons/"):
         command.sweep("train", WORDS)
@@ -159,7 +159,7 @@ def test_only_what_a_failed_job_has_found_itself_is_in_its_row(
         f' "model": "runs/an4/base/model", "date": "{year}-01-01T00:00:00+00:00",'
         ' "stamp": {"decoder": {"name": "greedy"}}}'
     )
-    monkeypatch.setattr(command, "_check_training", lambda jobs: None)
+    monkeypatch.setattr(command, "check_training", lambda jobs: None)
     monkeypatch.setattr(command, "Runner", lambda: Runner([(1, ""), (2, ""), GOOD], 2))
     assert command.sweep("run", WORDS) == 1
     with Path("runs/an4/comparisons/seed=1+2+3.csv").open(newline="") as stream:

@@ -128,11 +128,13 @@ def as_run(words: list[str]) -> list[str]:
         return [*words, "--help"]
     if words[0] == "python" and words[1] in TEACHING:
         return [*words, "--quick"]
-    if words[:1] != ["asr"] or words[1] not in ("prepare", "train", "evaluate", "run"):
+    if words[:1] != ["asr"] or words[1] not in ("prepare", "train", "evaluate", "run", "tune"):
         return words
     if "-m" in words:  # of many values two
         words = [re.sub(r"^([\w.]+=\w+,\w+),[\w,]+$", r"\1", word) for word in words]
-    if words[1] in ("train", "run"):
+    if words[1] == "tune":
+        words += ["tune.trials=1", "tune.max_epochs=1"]
+    if words[1] in ("train", "run", "tune"):
         words += [*SMALL, *([] if "model=forward_gru" in words else ["model.channels=4"])]
         words += ["units.size=7"] if "units.kind=sentencepiece" in words else []
     if words[1] in ("prepare", "run"):
@@ -152,7 +154,7 @@ def stage(command: Command) -> int:
         return 0
     if words[0] != "asr" or words[1] in ("transcribe", "describe", "gates"):
         return 5
-    order = {"doctor": 0, "prepare": 1, "run": 2, "train": 3, "evaluate": 4}
+    order = {"doctor": 0, "prepare": 1, "run": 2, "train": 3, "tune": 3, "evaluate": 4}
     return 3 if "data=all" in words else order.get(words[1], 0)
 
 
