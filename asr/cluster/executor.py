@@ -161,7 +161,7 @@ def start_ray(address: str | None, cores: int, variables: Mapping[str, str]) -> 
             "object_store_memory": OBJECT_STORE_BYTES,
             "include_dashboard": False,
         }
-    for attempts_left in (1, 0):
+    for attempts_left in (1, 0) if address is None else (0,):
         try:
             # "local" keeps RAY_ADDRESS or a cluster that happens to run here from being joined.
             with _own_answer_to_sigterm():
@@ -173,8 +173,8 @@ def start_ray(address: str | None, cores: int, variables: Mapping[str, str]) -> 
                 continue
             where = f"at {address}" if address else "on this machine"
             raise UserError(
-                f"Ray could not be started {where}: {first_line(error)} cluster=local does without"
-                " it."
+                f"Ray could not be started {where}: {first_line(error).rstrip('.')}. cluster=local"
+                " does without it."
             ) from error
     return ray
 
@@ -217,12 +217,24 @@ def _own_answer_to_sigterm() -> Iterator[None]:
 
 
 def import_ray() -> Any:
-    """Ray's module, silent and without telemetry."""
+    """Ray's module, silent and without telemetry.
+
+    Raises:
+        UserError: it is not installed.
+    """
     # Read when Ray is imported: no telemetry; and its new way with CUDA_VISIBLE_DEVICES, of which
     # it would otherwise warn.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise UserError(
+            "Ray is not installed: pip install 'ray[train]', or do without it: cluster=local"
+            " cluster.workers=1."
+        ) from None
 
     # `ray.init` warns before it looks at the level it is given.
     logging.getLogger("ray").setLevel(logging.ERROR)

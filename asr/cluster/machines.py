@@ -7,20 +7,25 @@ share, and what is said comes back as it is, not through Ray's logs.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from asr.cluster.executor import first_line, import_ray, start_ray
+from asr.cluster.exchange import Exchange, LostError, Machine
+from asr.cluster.executor import first_line, start_ray
 from asr.errors import UserError
 from asr.training.signals import Signals
 
 LISTEN_S = 0.2  # how often what the machines say is asked for
+PATIENCE_S = 60.0  # for room in the cluster, before that is said
 LOST = 1  # exit status where a machine, or the cluster, was lost for good
 
 
@@ -36,88 +41,6 @@ class Needs:
     processes: int
     accelerator: str
     restarts: int
-
-
-@dataclass(frozen=True)
-class News:
-    """What a machine should know: signals to pass on, and whether the work has ended elsewhere."""
-
-    signals: tuple[int, ...]
-    ended: bool
-
-
-@dataclass(frozen=True)
-class Machine:
-    """One of the machines that do the work, and its line to the one who asked for it."""
-
-    number: int
-    count: int
-    address: str
-    exchange: Any
-
-    def agree(self, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        """What the first machine says here; each one has to ask."""
-        from ray.train.collective import broadcast_from_rank_zero
-
-        agreed: tuple[Any, ...] = broadcast_from_rank_zero(value)
-        return agreed
-
-    def news(self) -> News:
-        """What has come since."""
-        return _get(self.exchange.news.remote())
-
-    def say(self, data: bytes) -> None:
-        """Show it to the one who asked."""
-        self.exchange.say.remote(data)
-
-    def end(self, status: int) -> None:
-        """The work ends here with a status, and has to everywhere: not to be begun again."""
-        _get(self.exchange.end.remote(status))
-
-
-class LostError(Exception):
-    """A process was lost; the work has to begin again. `status` is the exit status it comes to."""
-
-    def __init__(self, what: str, status: int) -> None:
-        super().__init__(what, status)
-        self.what = what
-        self.status = status
-
-
-class Exchange:
-    """Between the machines and the one who asked: an actor, on the asking machine."""
-
-    def __init__(self) -> None:
-        self.signals: list[int] = []
-        self.said = b""
-        self.begun = False
-        self.status: int | None = None
-
-    def begin(self) -> None:
-        """A machine has begun."""
-        self.begun = True
-
-    def news(self) -> News:
-        """For the machines."""
-        return News(tuple(self.signals), self.status is not None)
-
-    def say(self, data: bytes) -> None:
-        """To be shown."""
-        self.said += data
-
-    def end(self, status: int) -> None:
-        """Of several that end the first one counts."""
-        self.status = status if self.status is None else self.status
-
-    def stop(self, number: int) -> bool:
-        """Pass a signal on; whether there is anybody to hear it."""
-        self.signals.append(number)
-        return self.begun
-
-    def heard(self) -> tuple[bytes, int | None]:
-        """What has been said since the last time, and the status if the work has ended."""
-        said, self.said = self.said, b""
-        return said, self.status
 
 
 def run_on_machines(
@@ -148,53 +71,82 @@ def run_on_machines(
             f"cluster.address={address}: training is started on a machine of the cluster, with"
             " HOST:PORT or auto; ray job submit does that from elsewhere."
         )
-    # Read when Ray Train is imported: processes stay in their folder; no figures for a dashboard.
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
-    os.environ["RAY_TRAIN_METRICS_ENABLED"] = "0"
+    # Read when Ray Train is imported: processes stay in their folder; no figures for a dashboard;
+    # nothing looks out for machines that are about to be taken away: they are lost like any others.
+    for name in ("CHDIR_TO_TRIAL_DIR", "TRAIN_METRICS_ENABLED", "TRAIN_ENABLE_PREEMPTION_WATCHER"):
+        os.environ[f"RAY_{name}"] = "0"
     # From the beginning: an interrupt in the middle of an import may leave Python's lock of imports
     # held, for which other threads then wait for ever.
-    with Signals() as signals:
+    with Signals() as signals, _silent_stdout():
         try:
             ray = start_ray(address, needs.processes, {})
-            with tempfile.TemporaryDirectory(prefix="asr-ray-") as storage:
-                return _run(ray, work, needs, storage, show, signals)
-        except SystemExit:  # how `start_ray` is ended
+        except SystemExit:  # how it is ended
             if signals.received is None:
                 raise
-            return 128 + signals.received
-        finally:
-            import_ray().shutdown()
+            return _stopped_by(signals.received, show)
+        with tempfile.TemporaryDirectory(prefix="asr-ray-") as storage:
+            try:
+                trainer, exchange = _trainer(ray, work, needs, storage)
+                return _follow(ray, trainer, exchange, needs, show, signals)
+            finally:
+                ray.shutdown()
 
 
-def _run(
+@contextlib.contextmanager
+def _silent_stdout() -> Iterator[None]:
+    """Whatever Ray logs, it prints there what became of its workers."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def _stopped_by(number: int, show: Callable[[bytes], None]) -> int:
+    name = signal.Signals(number).name
+    show(f"asr: stopped by {name} while Ray was starting; the same command goes on\n".encode())
+    return 128 + number
+
+
+def _follow(
     ray: Any,
-    work: Callable[[Machine], None],
+    trainer: Any,
+    exchange: Any,
     needs: Needs,
-    storage: str,
     show: Callable[[bytes], None],
     signals: Signals,
 ) -> int:
-    exchange = _exchange(ray)
-    trainer = _trainer(ray, work, needs, storage, exchange)
+    """Show what is said, and pass signals on, until it is over; the exit status."""
     passed_on: int | None = None
+    waiting_since = time.monotonic()
+    # Ray Train would answer signals itself in the main thread, by killing everything.
+    running = _in_background(trainer.fit)
     try:
-        # Ray Train would answer signals itself in the main thread, by killing everything.
-        running = _in_background(trainer.fit)
         while not running.done():
             if signals.received != passed_on:
                 passed_on = signals.received
                 assert passed_on is not None
                 if not ray.get(exchange.stop.remote(passed_on)):
-                    return 128 + passed_on
-            show(ray.get(exchange.heard.remote())[0])
+                    return _stopped_by(passed_on, show)
+            heard = ray.get(exchange.heard.remote())
+            show(heard.said)
+            if heard.begun:
+                waiting_since = time.monotonic()
+            elif time.monotonic() - waiting_since > PATIENCE_S:
+                waiting_since = math.inf
+                show(
+                    f"asr: still waiting for Ray: trainer.devices={needs.processes} have to be free"
+                    f" on trainer.nodes={needs.machines} (ray status shows what is)\n".encode()
+                )
             time.sleep(LISTEN_S)
-        said, status = ray.get(exchange.heard.remote())
-        show(said)
-        running.result()
-        return status or 0
+        heard = ray.get(exchange.heard.remote())
+        show(heard.said)
+        if heard.status is None:
+            running.result()
+        return heard.status or 0
     except ray.train.WorkerGroupError as error:
         what, lost = blamed(error.worker_failures, needs.machines)
-        show(f"asr: {what}. The same command goes on from the last checkpoint.\n".encode())
+        show(
+            f"asr: {what}; cluster.max_failures={needs.restarts} is used up."
+            " The same command goes on from the last checkpoint.\n".encode()
+        )
         return lost
     except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
         why = first_line(getattr(error, "controller_failure", error))
@@ -202,22 +154,57 @@ def _run(
         return LOST
 
 
-def _exchange(ray: Any) -> Any:
-    """Where this process is, which ends with it anyway."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(Exchange).remote()
-
-
 def _trainer(
-    ray: Any, work: Callable[[Machine], None], needs: Needs, storage: str, exchange: Any
-) -> Any:
+    ray: Any, work: Callable[[Machine], None], needs: Needs, storage: str
+) -> tuple[Any, Any]:
+    """Ray Train's trainer, and the exchange with its workers."""
     # What `ray.train` gives under these names depends on the environment; and its TorchTrainer
     # would have the workers themselves make a group of torch, which the ranks do.
     from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+    room = _room(ray, needs)
+    exchange = _exchange(ray)
+
+    class Trainer(DataParallelTrainer):
+        """Without processes that have nothing to do here.
+
+        One serves datasets. The other frees what was taken, which the end of this process does; it
+        asks a dashboard, and where there is none that delays the end by 12 s.
+        """
+
+        def _create_default_callbacks(self) -> list[Any]:
+            unused = ("DatasetsCallback", "PlacementGroupCleanerCallback")
+            callbacks = super()._create_default_callbacks()
+            return [each for each in callbacks if type(each).__name__ not in unused]
+
+    run_config: Any = RunConfig(
+        name="asr",
+        storage_path=storage,
+        failure_config=FailureConfig(max_failures=needs.restarts),
+        callbacks=[_restarts(needs, exchange)],
+        logging_config=LoggingConfig("ERROR"),
+    )
+    trainer = Trainer(
+        _on_machine,
+        train_loop_config={"work": work, "exchange": exchange},
+        scaling_config=ScalingConfig(
+            num_workers=needs.machines,
+            use_gpu="GPU" in room,
+            resources_per_worker=room,
+            placement_strategy="STRICT_SPREAD" if needs.machines > 1 else "PACK",
+        ),
+        run_config=run_config,
+    )
+    return trainer, exchange
+
+
+def _room(ray: Any, needs: Needs) -> dict[str, int]:
+    """What is taken of each machine.
+
+    Raises:
+        UserError: too few have as much.
+    """
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     room = {"CPU": needs.processes}
     if needs.accelerator == "gpu" or (
@@ -235,24 +222,15 @@ def _trainer(
             f"trainer.devices={needs.processes}, trainer.nodes={needs.machines}: of Ray's machines"
             f" {len(fitting)} have {kinds}."
         )
-    run_config: Any = RunConfig(
-        name="asr",
-        storage_path=storage,
-        failure_config=FailureConfig(max_failures=needs.restarts),
-        callbacks=[_restarts(needs, exchange)],
-        logging_config=LoggingConfig("ERROR"),
-    )
-    return DataParallelTrainer(
-        _on_machine,
-        train_loop_config={"work": work, "exchange": exchange},
-        scaling_config=ScalingConfig(
-            num_workers=needs.machines,
-            use_gpu="GPU" in room,
-            resources_per_worker=room,
-            placement_strategy="STRICT_SPREAD" if needs.machines > 1 else "PACK",
-        ),
-        run_config=run_config,
-    )
+    return room
+
+
+def _exchange(ray: Any) -> Any:
+    """Where this process is, which ends with it anyway."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Exchange).remote()
 
 
 def _restarts(needs: Needs, exchange: Any) -> Any:
@@ -267,7 +245,7 @@ def _restarts(needs: Needs, exchange: Any) -> Any:
             if self.count <= needs.restarts:
                 what, _ = blamed(worker_exceptions, needs.machines)
                 again = f"begins again from the last checkpoint ({self.count} of {needs.restarts})"
-                exchange.say.remote(f"asr: {what}; {again}\n".encode())
+                exchange.begin_again.remote(f"{what}; {again}")
 
     return Restarts()
 
@@ -291,7 +269,9 @@ def blamed(failures: Mapping[int, Any], machines: int) -> tuple[str, int]:
         if isinstance(cause, LostError):
             found.append((cause.status < 128, cause.what, cause.status))
         else:
-            found.append((False, f"machine {number + 1} of {machines} was lost to Ray", LOST))
+            found.append(
+                (False, f"Ray's worker on machine {number + 1} of {machines} was lost", LOST)
+            )
     _, what, status = min(found)
     return what, status
 
@@ -307,7 +287,3 @@ def _in_background(call: Callable[[], Any]) -> Future[Any]:
 
     threading.Thread(target=run, daemon=True).start()
     return future
-
-
-def _get(reference: Any) -> Any:
-    return import_ray().get(reference)

@@ -201,6 +201,8 @@ def train_as_rank(words: Sequence[str] | None = None) -> int:
     """What each of the processes runs."""
     order_path, parent = sys.argv[1:] if words is None else words
     die_with(int(parent))
+    # Ray starts its workers with it blocked, and what they start has it so too.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     told = json.loads(Path(order_path).read_text())
     sys.argv = told["command"]
     from asr.commands.compose import typed

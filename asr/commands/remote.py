@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr.cluster.machines import LostError, Machine, Needs, run_on_machines
+from asr.cluster.exchange import LostError, Machine
+from asr.cluster.machines import Needs, run_on_machines
 from asr.commands.process import Relay, show_on_stderr, terminal_size
 from asr.commands.ranks import GRACE_S, LOST, Layout, Ranks, free_port, order
 from asr.config import Config
@@ -63,9 +65,12 @@ def train_on_machine(job: Job, machine: Machine) -> None:
     if not Path(job.folder).is_dir():
         here = f"machine {machine.number + 1} of {machine.count} has no {job.folder}"
         return _end(machine, WRONG_USE, f"{here}: the working folder must be on a shared disk.")
-    signals = machine.news().signals
-    if signals:  # it came while this was beginning
-        return _end(machine, 128 + signals[0])
+    news = machine.news()  # that came while this was beginning
+    if news.ended:
+        return None
+    if news.signals:
+        name = signal.Signals(news.signals[0]).name
+        return _end(machine, 128 + news.signals[0], f"stopped by {name} before it began")
     layout = Layout(job.processes, (host, port), machine.number, machine.count)
     environment = {name: value for name, value in os.environ.items() if name != THREADS}
     if job.threads is not None:
@@ -90,6 +95,8 @@ def train_on_machine(job: Job, machine: Machine) -> None:
         if not machine.news().ended:  # else it was this one that did not end in time
             raise LostError(f"{ended.who} was killed by {ended.killed_by}", ended.status)
         return None
+    if ended.killed_by:  # by what was passed on, before it could heed it
+        return _end(machine, ended.status, f"{ended.who} was ended by {ended.killed_by}")
     said = f"{ended.who} failed: {ended.words}" if ended.words else f"{ended.who} failed"
     if ended.status == LOST:
         if not _ends_soon(machine):

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from asr.cluster.machines import LostError, Needs, News, blamed, run_on_machines
+from asr.cluster.exchange import LostError, News
+from asr.cluster.machines import Needs, blamed, run_on_machines
 from asr.commands import ranks, remote
 from asr.commands.remote import Job, train_on_machine
 from asr.errors import UserError
@@ -138,7 +139,7 @@ def test_what_was_killed_is_blamed_before_what_has_lost_it() -> None:
         LostError("process 2 of 2 was killed", 137),
     )
     assert blamed({0: lost, 1: killed}, 2) == ("process 2 of 2 was killed", 137)
-    assert blamed({0: lost, 1: RuntimeError()}, 2) == ("machine 2 of 2 was lost to Ray", 1)
+    assert blamed({0: lost, 1: RuntimeError()}, 2) == ("Ray's worker on machine 2 of 2 was lost", 1)
 
 
 def test_where_several_machines_are_must_be_said() -> None:

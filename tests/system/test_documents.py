@@ -137,9 +137,9 @@ def as_run(words: list[str]) -> list[str]:
     if words[1] in ("train", "run", "tune"):
         words += [*SMALL, *([] if "model=forward_gru" in words else ["model.channels=4"])]
         words += ["units.size=7"] if "units.kind=sentencepiece" in words else []
+    if "cluster=ray" in words:  # starting Ray takes long: test_executor.py, test_ray_training.py
+        words += ["cluster.name=local", "cluster.workers=1"]
     if words[1] in ("prepare", "run"):
-        if "cluster=ray" in words:  # starting Ray takes long: tests/cluster/test_executor.py
-            words += ["cluster.name=local", "cluster.workers=1"]
         if "recipe=synth" in words:
             words.append("recipe.options.sentences=30")
         if "recipe=an4" in words and not any(word.startswith("recipe.root=") for word in words):
