@@ -246,6 +246,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "optim.name": ("adamw", "nadamw", "sgd"),
     "optim.schedule": ("one_cycle", "cosine", "plateau", "constant"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
+    "trainer.loggers": ("tensorboard", "csv", "wandb", "mlflow", "comet"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
 }
 

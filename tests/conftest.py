@@ -1,4 +1,4 @@
-"""What many tests share: the real speech, where it is at hand."""
+"""What many tests share: speech and tones, a tiny model, and commands that start at once."""
 
 from __future__ import annotations
 

@@ -58,7 +58,9 @@ def compose(arguments: list[str]) -> settings.Config:
     try:
         offered = OmegaConf.to_container(_hydra(chosen))
         assert isinstance(offered, dict)
-        known = {**_leaves(offered), **dict.fromkeys(available)}
+        leaves = _leaves(offered)
+        in_order = dict.fromkeys(key for key in _types() if key in leaves)  # as asr.config has them
+        known = {**in_order, **leaves, **dict.fromkeys(available)}
         overrides = [_quoted(word) for word in values]
         for word, override in zip(values, _parsed(overrides), strict=True):
             _check_override(word, override, known)
@@ -290,10 +292,10 @@ def _check_values(config: settings.Config) -> None:
         if not re.fullmatch(r"[\w+=,-][\w+=,.-]*", values[key]):
             raise UserError(f"{key}={values[key]} must be a plain folder's name: no /, no spaces.")
     for key, words in settings.WORDS.items():
-        value = values[key]
-        if isinstance(value, str) and value not in words:
-            offer = nearest(value, words) or f" {_known(list(words))}"
-            raise UserError(f"{key}={value} is not known.{offer}")
+        for value in values[key] if isinstance(values[key], list) else [values[key]]:
+            if isinstance(value, str) and value not in words:
+                offer = nearest(value, words) or f" {_known(list(words))}"
+                raise UserError(f"{key}={value} is not known.{offer}")
     for key, (least, most) in settings.LIMITS.items():
         wide = f"between {least} and {most}" if most < float("inf") else f"{least} or more"
         given = values[key] if isinstance(values[key], list) else [values[key]]

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 from types import FrameType
 
-from asr.commands.process import STOPPING
 from asr.commands.ranks import Layout, Ranks, free_port, order
 from asr.config import Config
+from asr.training.signals import STOPPING
 
 
 def launch(config: Config) -> int:

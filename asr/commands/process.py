@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 
-# An interrupt from the keyboard, a request to stop, the end of the terminal.
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from asr.training.signals import STOPPING
+
 STDERR = 2
 KEPT_BYTES = 1 << 16  # of the end of what a process said
 # Whoever still holds stderr once the process has ended is not waited for any longer than this.

@@ -25,9 +25,13 @@ from asr.config import Config
 # It ends without Python's own ending, under which threads of torch may still run and abort it:
 # then a process that has done its work would count as killed (pytorch/pytorch#179291).
 COMMAND = """\
-import os, sys
-from asr.commands.ranks import train_as_rank
-status = train_as_rank()
+import os, sys, traceback
+from asr.commands.ranks import CRASHED, train_as_rank
+try:
+    status = train_as_rank()
+except Exception:
+    traceback.print_exc()
+    status = CRASHED
 sys.stderr.flush()
 os._exit(status)
 """
@@ -35,6 +39,7 @@ os._exit(status)
 GRACE_S = 20.0
 KILLED_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 LOST = 1  # exit status of a process that has lost another one
+CRASHED = 3  # of one that raised, lest it be taken for one that has lost another; not told outside
 
 
 def order(config: Config) -> str:
@@ -121,6 +126,7 @@ class Ranks:
         self._stderr = stderr
         self._temporary = tempfile.TemporaryDirectory(prefix="asr-ranks-")
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._passed_on: list[int] = []
 
     def __enter__(self) -> Ranks:
         return self
@@ -145,12 +151,15 @@ class Ranks:
                         start_new_session=True,
                     )
                 )
+            for number in self._passed_on:  # before this one was there
+                self._processes[-1].send_signal(number)
 
     def _words(self, local: int) -> Path:
         return Path(self._temporary.name, f"{local}.txt")
 
     def pass_on(self, number: int) -> None:
-        """Send a signal to all of them."""
+        """Send a signal to all of them, to those too that have yet to start."""
+        self._passed_on.append(number)
         for process in self._processes:
             process.send_signal(number)
 
@@ -194,7 +203,7 @@ class Ranks:
         if status < 0:
             crash = last_words(said) or said.strip().rpartition("\n")[2]
             return Ended(128 - status, who, signal.Signals(-status).name, crash)
-        return Ended(status, who, words=last_words(said))
+        return Ended(LOST if status == CRASHED else status, who, words=last_words(said))
 
 
 def train_as_rank(words: Sequence[str] | None = None) -> int:

@@ -22,7 +22,7 @@ from asr.commands.ranks import GRACE_S, LOST, Layout, Ranks, free_port, order
 from asr.config import Config
 
 LISTEN_S = 0.5  # how often a machine asks for news
-PATIENCE_S = 5.0  # for why another machine has ended, once a process has lost it
+PATIENCE_S = GRACE_S + 5.0  # for why another machine has ended, once a process has lost it
 WRONG_USE = 2
 THREADS = "OMP_NUM_THREADS"  # Ray sets it for its workers
 

@@ -17,11 +17,12 @@ from rich.text import Text
 
 from asr.commands.comparison import Row, show, write
 from asr.commands.jobs import Job, plan
-from asr.commands.process import STOPPING, Runner, last_words
+from asr.commands.process import Runner, last_words
 from asr.commands.results import Figures, add_evaluation, read_training
 from asr.commands.runs import read_finished, run_folder
 from asr.errors import UserError
 from asr.files import explain_write_errors
+from asr.training.signals import STOPPING
 
 # The exit status of a command that a signal stopped, or which it ended before it could say so.
 STOPPED = (*(128 + number for number in STOPPING), *(-number for number in STOPPING))

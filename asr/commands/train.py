@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.commands.compose import to_yaml
 from asr.commands.devices import choose_device
+from asr.commands.ranks import LOST
 from asr.commands.runs import (
     Finished,
     check_owner,
@@ -44,7 +45,6 @@ SUMMARY = {
     "log.txt": "log",
     "checkpoints": "checkpoints",
 }
-LOST = 1  # exit status where another process of the run has ended
 
 
 def train(config: Config) -> int:
@@ -193,7 +193,7 @@ def _fit(
     from asr.training.signals import StoppedError
 
     folder, trainer = run_folder(config), config.trainer
-    origin = {"command": shlex.join(sys.argv), **versions(), "data": str(data)}
+    origin = {"command": shlex.join(["asr", *sys.argv[1:]]), **versions(), "data": str(data)}
 
     def save_model(epoch: int, wer: float | None) -> None:
         bundle.trained = _provenance(config, data, corpus, epoch, wer)
@@ -211,7 +211,9 @@ def _fit(
         loggers=tuple(trainer.loggers),
         several=place.world > 1,
     )
-    validating = data.validation is not None
+    # A run that ends before its first validation keeps its last epoch, as one without.
+    validation = data.validation if trainer.validate_every <= module.max_epochs else None
+    validating = validation is not None
     keeping = Keeping(
         save_model=save_model,
         validating=validating,
@@ -232,7 +234,7 @@ def _fit(
         log_epoch = (file_log if sys.stderr.isatty() else log).info
         try:
             outcome = fit(
-                module, data.batches, data.validation, folder, settings, keeping, log, log_epoch
+                module, data.batches, validation, folder, settings, keeping, log, log_epoch
             )
         except StoppedError as stop:
             log.info("train: stopped by %s and saved; the same command goes on from here", stop)

@@ -165,6 +165,10 @@ class Process:
             self._asked = True
             self._process.send_signal(signal.SIGTERM)
 
+    def wait(self) -> None:
+        """Until it has ended."""
+        self._process.wait()
+
     def failure(self) -> str:
         """Why it ended, if not well; '' if well."""
         status = self._process.returncode

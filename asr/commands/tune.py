@@ -7,12 +7,13 @@ order. So the same command goes on from wherever it was ended.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -163,6 +164,19 @@ def training_again(trial: Trial) -> str:
     return shlex.join(["asr", "train", *words, f"name={TUNED}"])
 
 
+@contextlib.contextmanager
+def _ended_with(running: list[Process]) -> Iterator[None]:
+    """What an error leaves running saves and ends before it is told."""
+    try:
+        yield
+    except Exception:
+        for process in running:
+            process.stop()
+        for process in running:
+            process.wait()
+        raise
+
+
 class Search:
     """Trials, a few at a time; what each reports decides whether it goes on."""
 
@@ -191,7 +205,11 @@ class Search:
         waiting = [trial for trial in self.trials.values() if trial.state in left]
         running: list[Process] = []
         passed_on: int | None = None
-        with Signals() as signals, Display(list(self.trials.values())) as display:
+        with (
+            Signals() as signals,
+            Display(list(self.trials.values())) as display,
+            _ended_with(running),
+        ):
             while running or (waiting and signals.received is None):
                 while waiting and len(running) < self.concurrent and signals.received is None:
                     running.append(self._start(waiting.pop(0), display))

@@ -100,7 +100,8 @@ def fit(
     peak = PeakMemory()
     module.report_skipped = SkippedSteps(folder, settings.max_skipped, module, log).report
     with Signals() as signals:
-        keeper = Keeper(folder / "checkpoints", keeping, signals, found[1] if found else None)
+        state = found[1] if found else None
+        keeper = Keeper(folder / "checkpoints", keeping, signals, state, log.warning)
         callbacks = [Record(folder), RunProgress(log_epoch), keeper, ReturnMemory(), peak]
         trainer = _trainer(folder, settings, callbacks)
         plan = batches.plan

@@ -82,6 +82,10 @@ def bytes_to_keep(module: CtcTraining, average_best: int) -> int:
     return (KEPT + 1) * checkpoint + models * weights
 
 
+def _is_whole(path: Path) -> bool:
+    return path.is_file() and path.suffix != ".partial"  # which a killed process has left
+
+
 def _bytes(module: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
 
@@ -107,7 +111,7 @@ def check_disk(folder: Path, needed_bytes: int) -> int:
             " Choose a folder that can be written."
         ) from None
     files = [path for part in ("checkpoints", "model") for path in (folder / part).rglob("*")]
-    needed_bytes -= sum(path.stat().st_size for path in files if path.is_file())
+    needed_bytes -= sum(path.stat().st_size for path in files if _is_whole(path))
     free = shutil.disk_usage(there).free
     if free < needed_bytes:
         raise UserError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ class Keeping:
 
     `save_model` writes the bundle, given the epoch and the validation error rate, which is None
     where there is no `validating`: then it is written after the last epoch alone. A checkpoint is
-    written at the end of an epoch, after `every_steps` (0: not so) and after `every_minutes`.
+    written at the end of an epoch, and after `every_steps` and `every_minutes` (0: not so).
     Training stops after `patience` epochs without a better error rate; 0: never. In the end the
     average of the `average_best` epochs is kept (0: none), if it is at least as good as the best.
     """
@@ -50,10 +49,16 @@ class Keeper(pl.Callback):
         keeping: what and when.
         signals: that ask the run to stop.
         state: of the checkpoint to go on from; None: from the beginning.
+        warn: told of a file that cannot be read.
     """
 
     def __init__(
-        self, folder: Path, keeping: Keeping, signals: Signals, state: State | None
+        self,
+        folder: Path,
+        keeping: Keeping,
+        signals: Signals,
+        state: State | None,
+        warn: Callable[[str], None],
     ) -> None:
         self.folder = folder
         self.keeping = keeping
@@ -62,7 +67,7 @@ class Keeper(pl.Callback):
         self.best_rate = float("inf")
         self.best_epoch = 0
         self.better_epoch = 0  # the last one that was better than all before it
-        self.best_epochs = BestEpochs(folder / "best", keeping.average_best, warnings.warn)
+        self.best_epochs = BestEpochs(folder / "best", keeping.average_best, warn)
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far, and since when there was none better."""
@@ -96,6 +101,8 @@ class Keeper(pl.Callback):
             self.state = None
         if trainer.is_global_zero:
             self.best_epochs.forget_after(pl_module.position.epoch)
+            for torn in self.folder.glob(".*.partial"):  # of processes that were killed
+                torn.unlink(missing_ok=True)
         pl_module.ask = lambda: self._ask(pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -110,7 +117,7 @@ class Keeper(pl.Callback):
         """Of all ranks, at the end of a step: to stop for a signal, and to write a checkpoint."""
         steps, minutes = self.keeping.every_steps, (time.monotonic() - self.written) / 60
         due = steps > 0 and (module.position.steps + 1) % steps == 0
-        due |= module.global_rank == 0 and minutes >= self.keeping.every_minutes
+        due |= module.global_rank == 0 and 0 < self.keeping.every_minutes <= minutes
         return [*self.signals.flags(), float(due)]
 
     def on_train_batch_end(

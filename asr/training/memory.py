@@ -25,8 +25,8 @@ class ReturnMemory(pl.Callback):
     """Gives freed memory back every `EVERY_S` seconds, and not before.
 
     Batches differ in shape, so that glibc's heap fills with holes, which it keeps: gigabytes within
-    an hour of training. What it gives back by itself, though, it needs again in the next step, and
-    the system clears it once more: 4 % of an epoch of AN4. Other systems' allocators are left alone.
+    an hour of training. What it gives back by itself it needs again in the next step, cleared once
+    more by the system: 4 % of an epoch of AN4. Other systems' allocators are left alone.
     """
 
     def __init__(self) -> None:

@@ -71,13 +71,15 @@ def ctc_loss(emissions: Tensor, lengths: Tensor, targets: Tensor, target_lengths
 class Position:
     """How far a run has come: whole epochs, batches of the next one, and steps in all.
 
-    `skipped` are the steps among them that changed nothing, their gradient not being finite.
+    `skipped` are the steps among them that changed nothing, their gradient not being finite, and
+    `reported` those of them that were not a matter of half precision's scale.
     """
 
     epoch: int = 0
     batch: int = 0
     steps: int = 0
     skipped: int = 0
+    reported: int = 0
 
 
 @dataclass(frozen=True)
@@ -277,13 +279,15 @@ class CtcTraining(pl.LightningModule):
         blamed = sorted({name for names in gathered(mine) for name in names})
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if blamed or scaler is None or scaler.get_scale() < 1:
+            self.position.reported += 1
             self.report_skipped(share, blamed)
-        # Else half precision is finding its scale, as it does in its first steps.
+        # Else half precision is finding its scale, as it does at first and every so often later.
 
     def finish_epoch(self) -> None:
         """The next epoch begins at its first batch."""
         self.position.epoch += 1
         self.position.batch = 0
+        self.scores = Scores()  # an epoch that is not validated has none
 
     def on_validation_epoch_start(self) -> None:
         """Counts begin anew."""

@@ -48,9 +48,9 @@ class SkippedSteps:
         )
         self.log.warning(
             "train: step %d of epoch %d is not finite and left out (%d so far): %s",
-            *(position.batch + 1, position.epoch + 1, position.skipped, blame),
+            *(position.batch + 1, position.epoch + 1, position.reported, blame),
         )
-        if position.skipped <= self.most:
+        if position.reported <= self.most:
             return
         path = self.folder / f"not-finite-rank{self.module.global_rank}.pt"
         content = {
@@ -74,7 +74,7 @@ class SkippedSteps:
         with write_atomically(path, "wb") as stream:
             stream.write(serialised.getbuffer())
         raise UserError(
-            f"{position.skipped} steps were not finite, more than trainer.max_skipped={self.most}:"
+            f"{position.reported} steps were not finite, more than trainer.max_skipped={self.most}:"
             f" training has stopped. The last batch and the weights are in {path}; a lower"
             " optim.learning_rate or optim.clip_norm often helps (docs/training.md)."
         )

@@ -88,8 +88,8 @@ class RunProgress(pl.Callback):
         """Say how the epoch went."""
         elapsed_s = time.monotonic() - self.begun
         rate = f"{self.audio_s / elapsed_s:.0f} h of audio an hour"
-        loss = self.loss / max(1, self.steps)
-        line = f"epoch {trainer.current_epoch + 1}/{self.total}: loss {loss:.3f}"
+        loss = f"{self.loss / self.steps:.3f}" if self.steps else "–"  # taken before a stop
+        line = f"epoch {trainer.current_epoch + 1}/{self.total}: loss {loss}"
         self.say(f"{line}, {self.measure}, {elapsed_s:.1f} s, {rate}")
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

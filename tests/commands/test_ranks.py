@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from asr.commands import ranks
+from asr.commands.compose import compose
+from asr.commands.launch import launch
 from asr.commands.ranks import Ended, Layout, Ranks
+from asr.training.signals import STOPPING
 
 SAYS = "import os, sys; rank = int(os.environ['RANK'])\n"
 
@@ -81,6 +86,45 @@ def test_a_fault_of_its_own_is_named_before_the_loss_of_another(
 ) -> None:
     program = "import time; time.sleep(0.3 * rank); sys.exit(1 + rank)"
     assert run(monkeypatch, program, TWO) == Ended(2, "process 2 of 2")
+
+
+def test_a_crash_is_named_before_the_loss_of_the_one_that_crashed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crash = "exec(COMMAND) if rank else sys.exit(1)"
+    begin = f"import time; time.sleep(0.3 * rank); COMMAND = {ranks.COMMAND!r}\n"
+    failing = "import asr.commands.ranks as ranks; ranks.train_as_rank = lambda: 1 / 0\n"
+    assert run(monkeypatch, failing + begin + crash, TWO) == Ended(
+        1, "process 2 of 2", words="ZeroDivisionError: division by zero"
+    )
+
+
+def test_a_signal_reaches_those_too_that_start_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "COMMAND", "import time; time.sleep(60)")
+    with Ranks(TWO, os.environ) as processes:
+        processes.pass_on(signal.SIGTERM)
+        processes.start("{}")
+        assert processes.wait().status == 143
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_every_signal_that_stops_is_passed_on_by_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
+) -> None:
+    heeds = (
+        "import signal, time; from pathlib import Path\n"
+        f"signal.signal({int(number)}, lambda *ignored: sys.exit({128 + number}))\n"
+        f"Path({str(tmp_path)!r}, str(rank)).touch(); time.sleep(60)"
+    )
+    monkeypatch.setattr(ranks, "COMMAND", SAYS + heeds)
+
+    def send() -> None:
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send).start()
+    assert launch(compose(["recipe=custom", "trainer.devices=2"])) == 128 + number
 
 
 def test_one_that_does_not_end_in_time_is_killed_and_not_to_blame(

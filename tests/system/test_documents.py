@@ -334,6 +334,11 @@ def test_links_lead_to_what_they_name(page: Path) -> None:
             assert re.search(pattern, file.read_text(encoding="utf-8"), re.MULTILINE), name
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_no_figure_is_still_to_be_filled_in(page: Path) -> None:
+    assert not re.findall(r"^[A-Z]{3,}$", without_blocks(page), re.MULTILINE)
+
+
 def test_documented_defaults_are_those_of_the_settings() -> None:
     pages = [REPOSITORY / "docs" / name for name in ("training.md", "distributed.md")]
     text = "".join(page.read_text(encoding="utf-8") for page in pages)

@@ -267,6 +267,7 @@ def start_slurm_job(
     deadline = time.monotonic() + 120
     while not checkpoints(written) and tasks[0].poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
+    assert checkpoints(written), tasks[0].poll()
     return tasks
 
 

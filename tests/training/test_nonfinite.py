@@ -117,3 +117,37 @@ def test_a_gradient_that_is_not_finite_is_left_out_where_every_loss_is(
     assert train(compose([*WORDS, f"prepare.folder={corpus}"])) == 0
     assert "step 3 of epoch 1 is not finite" in capsys.readouterr().err
     assert position("base")["skipped"] == 1
+
+
+def test_what_the_scale_of_half_precision_costs_is_not_held_against_the_run(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    step = CtcTraining._step
+
+    class Scaler:
+        """Overflows at each step, as at a scale that is far too high."""
+
+        def unscale_(self, optimiser: torch.optim.Optimizer) -> None:
+            for group in optimiser.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = torch.full_like(parameter, float("inf"))
+
+        def step(self, optimiser: torch.optim.Optimizer) -> None: ...
+
+        def update(self) -> None: ...
+
+        def get_scale(self) -> float:
+            return 65536.0
+
+        def state_dict(self) -> dict[str, Any]:
+            return {}
+
+    def scaled(self: CtcTraining, optimiser: torch.optim.Optimizer) -> bool:
+        self.trainer.precision_plugin.scaler = Scaler()  # type: ignore[attr-defined]
+        return step(self, optimiser)
+
+    monkeypatch.setattr(CtcTraining, "_step", scaled)
+    words = [*WORDS, f"prepare.folder={corpus}", "name=scaled", "trainer.max_skipped=0"]
+    assert train(compose(words)) == 0
+    assert (position("scaled")["skipped"], position("scaled")["reported"]) == (6, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -220,3 +221,49 @@ class Handle:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.handle, name)
+
+
+def rates(name: str) -> list[str]:
+    lines = Path(f"runs/custom/{name}/metrics.csv").read_text().splitlines()[1:]
+    return [line.split(",")[3] for line in lines]
+
+
+def test_an_epoch_that_is_not_validated_has_no_error_rate(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fit(corpus, "name=seldom", "trainer.validate_every=2", "trainer.max_epochs=5")
+    assert [rate == "nan" for rate in rates("seldom")] == [True, False, True, False, True]
+
+
+def test_a_run_that_ends_before_its_first_validation_keeps_its_last_epoch(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fit(corpus, "name=short", "trainer.validate_every=3")
+    assert weights("short")
+    finished = json.loads(Path("runs/custom/short/finished.json").read_text())
+    assert (finished["epochs"], finished["best_epoch"], finished["best_wer"]) == (2, 2, None)
+
+
+def test_no_checkpoint_is_written_by_the_clock_where_that_is_switched_off(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoint, "KEPT", 1000)
+    every = ["trainer.checkpoint_steps=0", "trainer.checkpoint_minutes=1e-9"]
+    for name, words, count in (("often", every, 12), ("seldom", [], 2)):
+        words = words or ["trainer.checkpoint_steps=0", "trainer.checkpoint_minutes=0"]
+        fit(corpus, f"name={name}", *words)
+        assert len(checkpoints(Path(f"runs/custom/{name}/checkpoints"))) == count
+
+
+def test_what_a_kill_in_the_middle_of_a_write_left_is_removed(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torn = Path("runs/custom/torn/checkpoints/.epoch-00001.ckpt.1234.partial")
+    torn.parent.mkdir(parents=True)
+    torn.touch()
+    fit(corpus, "name=torn", "trainer.max_epochs=1")
+    assert not torn.exists()
