@@ -164,17 +164,19 @@ def start_ray(address: str | None, cores: int, variables: Mapping[str, str]) -> 
     for attempts_left in (1, 0) if address is None else (0,):
         try:
             # "local" keeps RAY_ADDRESS or a cluster that happens to run here from being joined.
-            with _own_answer_to_sigterm():
+            with _own_answer_to_sigterm(), _silent_stderr():
                 ray.init(address=address or "local", **options)
             break
         except Exception as error:  # a node too busy to start raises just that
             ray.shutdown()
             if attempts_left:
                 continue
-            where = f"at {address}" if address else "on this machine"
+            why = first_line(error).rstrip(".")
             raise UserError(
-                f"Ray could not be started {where}: {first_line(error).rstrip('.')}. cluster=local"
-                " does without it."
+                f"Ray could not be started on this machine: {why}. cluster=local does without it."
+                if address is None
+                else f"Ray at {address} cannot be used: {why}. It may be of another version, or"
+                " want a token (RAY_AUTH_MODE=token)."
             ) from error
     return ray
 
@@ -185,17 +187,29 @@ def first_line(error: Exception) -> str:
 
 
 def _check_address(address: str) -> None:
-    """Knocks at HOST:PORT, since Ray itself tries for ten minutes. `auto` names no address."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if address == "auto":
-        return
+    """Knocks at HOST:PORT, since Ray itself tries for ten minutes."""
+    found = _found_address() if address == "auto" else address
+    host, colon, port = found.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         raise UserError(f"cluster.address is {address!r}; give HOST:PORT, ray://HOST:PORT or auto.")
     try:
         socket.create_connection((host, int(port)), timeout=ADDRESS_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise UserError(
-            f"No Ray cluster answers at {address}: {error}. Check cluster.address, or leave it out."
+            f"No Ray cluster answers at {found}: {error}. Check cluster.address, or leave it out."
+        ) from None
+
+
+def _found_address() -> str:
+    """Of the cluster that `auto` means: RAY_ADDRESS, or what `ray start` last noted here."""
+    import_ray()
+    from ray._private.services import canonicalize_bootstrap_address
+
+    try:
+        return str(canonicalize_bootstrap_address("auto"))
+    except ConnectionError:
+        raise UserError(
+            "cluster.address=auto: no Ray cluster runs on this machine. ray start begins one."
         ) from None
 
 
@@ -208,12 +222,25 @@ def _own_answer_to_sigterm() -> Iterator[None]:
     own = signal.getsignal(signal.SIGTERM)
     try:
         yield
-    except SystemExit as stop:  # how Ray's handler ends a start that is under way
-        if stop.code == signal.SIGTERM and callable(own):
+    except SystemExit:  # how Ray's handlers end a start that is under way
+        if callable(own):
             own(signal.SIGTERM, None)
         raise
     finally:
         signal.signal(signal.SIGTERM, own)
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Ray's part in C++ logs its attempts there, past everything that Python could set."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def import_ray() -> Any:

@@ -80,12 +80,14 @@ def run_on_machines(
     with Signals() as signals, _silent_stdout():
         try:
             ray = start_ray(address, needs.processes, {})
-        except SystemExit:  # how it is ended
+        except SystemExit:  # how Ray's own answer to SIGTERM ends its start
             if signals.received is None:
                 raise
             return _stopped_by(signals.received, show)
         with tempfile.TemporaryDirectory(prefix="asr-ray-") as storage:
             try:
+                if signals.received is not None:
+                    return _stopped_by(signals.received, show)
                 trainer, exchange = _trainer(ray, work, needs, storage)
                 return _follow(ray, trainer, exchange, needs, show, signals)
             finally:

@@ -9,9 +9,10 @@ import importlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -22,10 +23,15 @@ from asr.commands import manual
 from asr.errors import UserError, nearest
 
 GOOD, SOME_FAILED, WRONG_USE, INTERRUPTED, ASKED_TO_STOP = 0, 1, 2, 130, 143
+IMPORT_S = 0.05  # after which a signal that came in the middle of an import comes again
 
 
 class AskedToStop(BaseException):
-    """SIGTERM came. Not an `Exception`, so that nothing takes it for an item's failure."""
+    """A signal came, its number is the argument.
+
+    Not an `Exception`, so that nothing takes it for an item's failure; not a `KeyboardInterrupt`,
+    which Typer would take, and say nothing.
+    """
 
 
 class Manual(TyperGroup):
@@ -239,6 +245,8 @@ def main(arguments: list[str] | None = None) -> int:
 def guarded(command: Callable[[], int | None]) -> int:
     """The exit status of a command; what ends it early is told in one line."""
     signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # else it is ignored
+        signal.signal(signal.SIGINT, _stop)
     try:
         status = command()
         sys.stdout.flush()
@@ -248,16 +256,36 @@ def guarded(command: Callable[[], int | None]) -> int:
         return _say(_usage(error), WRONG_USE)
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", INTERRUPTED)
-    except AskedToStop:
+    except AskedToStop as stop:
+        if stop.args == (signal.SIGINT,):
+            return _say("interrupted", INTERRUPTED)
         return _say("asked to stop", ASKED_TO_STOP)
     except BrokenPipeError:
         _forget_stdout()
         return SOME_FAILED
+    finally:
+        for timer in _postponed:
+            timer.cancel()
     return int(status or GOOD)
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise AskedToStop
+_postponed: list[threading.Timer] = []  # signals that came in the middle of an import
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Raise, but not into an import: compiled modules swallow it, or Python's lock stays held."""
+    if not _importing(frame):
+        raise AskedToStop(number)
+    _postponed.append(threading.Timer(IMPORT_S, os.kill, (os.getpid(), number)))
+    _postponed[-1].start()
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _say(message: str, status: int) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from asr.cluster import executor
 from asr.cluster.executor import LocalExecutor, RayExecutor, choose_executor
 from asr.errors import UserError
 
@@ -90,6 +91,29 @@ def test_a_cluster_that_does_not_answer_is_named_at_once(address: str) -> None:
     with pytest.raises(UserError, match=r"127\.0\.0\.1:1"), RayExecutor(2, address):
         pass
     assert time.perf_counter() - began < 5
+
+
+def test_a_cluster_that_is_noted_but_gone_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # as `ray start` notes it in a file
+    began = time.perf_counter()
+    with pytest.raises(UserError, match=r"answers at \S+:1: "), RayExecutor(2, "auto"):
+        pass
+    assert time.perf_counter() - began < 30  # Ray itself tries for a quarter of an hour
+
+
+def test_what_compiled_code_writes_while_ray_starts_is_not_shown(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with executor._silent_stderr():
+        os.write(2, b"gcs_client.cc: trying")
+    os.write(2, b"shown")
+    assert capfd.readouterr().err == "shown"
+
+
+def test_where_ray_is_not_installed_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match="not installed"), RayExecutor(2):
+        pass
 
 
 def test_an_address_without_a_port_is_explained() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -150,3 +151,22 @@ def test_a_signal_that_is_passed_on_reaches_all(monkeypatch: pytest.MonkeyPatch)
         assert processes.wait() == Ended(143, "process 1 of 1")
     os.close(source)
     os.close(target)
+
+
+def test_a_process_hears_an_interrupt_although_what_started_it_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Ray blocks it in its workers, and a block is inherited."""
+    heard: list[int] = []
+    order = tmp_path / "order.json"
+    order.write_text(json.dumps({"settings": {}, "command": sys.argv}))
+    monkeypatch.setattr(ranks, "die_with", lambda parent: None)
+    monkeypatch.setattr("asr.commands.main.guarded", lambda command: signal.raise_signal(2) or 0)
+    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        assert ranks.train_as_rank([str(order), "1"]) == 0
+        assert heard == [signal.SIGINT]
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, before)

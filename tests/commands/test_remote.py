@@ -113,14 +113,22 @@ def test_a_signal_is_passed_on_even_to_a_process_that_is_still_beginning(
     machine.heard_later = News((signal.SIGTERM,), ended=False)
     work(monkeypatch, "time.sleep(60)", machine, tmp_path)
     assert machine.status == 143
+    assert machine.said == b"asr: process 1 of 1 was ended by SIGTERM\n"
 
 
-def test_a_signal_that_came_before_begins_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("news", "status", "said"),
+    [
+        (News((signal.SIGINT,), ended=False), 130, b"asr: stopped by SIGINT before it began\n"),
+        (News((), ended=True), None, b""),
+    ],
+)
+def test_what_came_before_begins_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, news: News, status: int | None, said: bytes
 ) -> None:
-    machine = Alone(News((signal.SIGINT,), ended=False))
+    machine = Alone(news)
     work(monkeypatch, "open('begun', 'w')", machine, tmp_path)
-    assert machine.status == 130
+    assert (machine.status, machine.said) == (status, said)
     assert not list(tmp_path.iterdir())
 
 
