@@ -60,7 +60,8 @@ class Display:
         self._bars: dict[int, tuple[Trial, TaskID]] = {}
 
     def __enter__(self) -> Display:
-        self._progress.start()
+        with contextlib.suppress(OSError):  # where nobody reads any more, what goes on goes on
+            self._progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -92,7 +93,7 @@ class Display:
 
     def _say(self, trial: Trial, how: str) -> None:
         line = f"[{trial.number}/{self._total}] {trial.job}{how}"
-        with contextlib.suppress(OSError):  # where nobody reads any more, what goes on goes on
+        with contextlib.suppress(OSError):
             self._console.print(line, soft_wrap=True, markup=False)
 
 

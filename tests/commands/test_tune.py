@@ -79,6 +79,7 @@ class World:
     begun: list[tuple[int, int]] = field(default_factory=list)  # trials, and epochs then done
     asked: list[int] = field(default_factory=list)
     passed_on: list[tuple[int, int]] = field(default_factory=list)
+    at_a_look: int = 1  # epochs
     after_stop: int = 0  # epochs that a training still does when it is asked to stop
 
     def event(self) -> None:
@@ -114,7 +115,10 @@ class Training:
         elif done < len(curve):
             if self.still:
                 self.still -= 1
-            lines = [f"{1 + epoch},{rate},2.5" for epoch, rate in enumerate(curve[: done + 1])]
+            lines = [
+                f"{1 + epoch},{rate},2.5"
+                for epoch, rate in enumerate(curve[: done + world.at_a_look])
+            ]
             text = "\n".join([f"epoch,{world.rate_name},train_s", *lines]) + "\n"
             (self.trial.run / "metrics.csv").write_text(text)
             if (number, done + 1) in world.signal_at:
@@ -295,6 +299,18 @@ def test_fewer_trials_than_before_are_the_first_ones() -> None:
     tune()
     assert tune(trials=3) == 0
     assert states() == {number: STATES[number] for number in (1, 2, 3)}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_of_epochs_that_come_together_none_counts_after_the_one_that_is_behind(
+    world: World,
+) -> None:
+    tune()
+    one_by_one = left()
+    world.at_a_look = 9
+    tune("name=swift")
+    assert Path("runs/an4/tune-swift/reports.csv").read_text() == one_by_one["reports.csv"]
+    assert states("swift") == STATES
 
 
 @pytest.mark.usefixtures("undrawn")

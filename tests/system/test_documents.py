@@ -6,6 +6,7 @@ publishers' layouts, recordings, manifests. What trains is made small by further
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
@@ -30,7 +31,10 @@ PAGES = [
     *sorted((REPOSITORY / "docs").glob("*.md")),
     *sorted((REPOSITORY / "recipes").glob("*/README.md")),
 ]
-PROGRAMS = (".", "asr", "for", "git", "make", "pip", "python", "tensorboard", "torchrun", "sbatch")
+PROGRAMS = (
+    *(".", "asr", "for", "git", "make", "pip", "python", "ray", "sbatch", "tensorboard"),
+    "torchrun",
+)
 
 # Settings that make any training a matter of seconds.
 SMALL = [
@@ -285,6 +289,20 @@ def test_a_documented_command_works(command: Command, folder: Path, run: Run) ->
             assert all(word in known.stdout for word in words[:cut] if word.startswith("--"))
             status, output = run(*words[cut + 1 :], "--cfg", "job")
             assert status == 0, output
+        case ("ray", *words):  # needs several machines: test_ray_training.py
+            cut = words.index("--") if "--" in words else len(words)
+            verbs = itertools.takewhile(lambda word: not word.startswith("-"), words)
+            known = subprocess.run(
+                [Path(sys.executable).with_name("ray"), *verbs, "--help"],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            options = [word.partition("=")[0] for word in words[:cut] if word.startswith("--")]
+            assert all(option in known.stdout for option in options)
+            if words[cut:]:
+                status, output = run(*words[cut + 1 :], "--cfg", "job")
+                assert status == 0, output
         case ("sbatch", script):
             *_, line = (folder / script).read_text().splitlines()
             words = shlex.split(line)
