@@ -230,3 +230,17 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
     forks = Forks(tmp_path_factory.mktemp("outputs"))
     yield forks
     forks.close()
+
+
+@pytest.fixture(scope="session")
+def asr(forks: Forks) -> Callable[..., Ended]:
+    """A function that runs `asr` in a folder to its end, which must come to a status."""
+
+    def run(folder: Path, *words: str, status: int = 0) -> Ended:
+        done = forks.run(folder, "asr", *words)
+        assert done.status == status, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "Warning" not in done.stderr
+        return done
+
+    return run

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from asr.bundle import Bundle
     from asr.commands.preflight import Preflight
     from asr.commands.training_data import TrainingData
+    from asr.training.fit import FitSettings
     from asr.training.module import CtcTraining
     from asr.training.place import Place
 
@@ -187,7 +188,7 @@ def _fit(
     place: Place,
     preflight: Preflight,
 ) -> int:
-    from asr.training.fit import FitSettings, fit
+    from asr.training.fit import fit
     from asr.training.keeper import Keeping
     from asr.training.preflight import write_excluded
     from asr.training.signals import StoppedError
@@ -199,18 +200,7 @@ def _fit(
         bundle.trained = _provenance(config, data, corpus, epoch, wer)
         bundle.save(folder / "model")
 
-    settings = FitSettings(
-        max_epochs=module.max_epochs,
-        validate_every=trainer.validate_every,
-        devices=trainer.devices,
-        nodes=trainer.nodes,
-        accelerator=trainer.accelerator,
-        precision=preflight.precision,
-        timeout_s=trainer.timeout_s,
-        max_skipped=trainer.max_skipped,
-        loggers=tuple(trainer.loggers),
-        several=place.world > 1,
-    )
+    settings = _fit_settings(config, module.max_epochs, preflight.precision, place)
     # A run that ends before its first validation keeps its last epoch, as one without.
     validation = data.validation if trainer.validate_every <= module.max_epochs else None
     validating = validation is not None
@@ -256,6 +246,24 @@ def _fit(
             for name, what in SUMMARY.items():
                 log.info("  %-12s %s", what, folder / name)
     return 0
+
+
+def _fit_settings(config: Config, max_epochs: int, precision: str, place: Place) -> FitSettings:
+    from asr.training.fit import FitSettings
+
+    trainer = config.trainer
+    return FitSettings(
+        max_epochs=max_epochs,
+        validate_every=trainer.validate_every,
+        devices=trainer.devices,
+        nodes=trainer.nodes,
+        accelerator=trainer.accelerator,
+        precision=precision,
+        timeout_s=trainer.timeout_s,
+        max_skipped=trainer.max_skipped,
+        loggers=tuple(trainer.loggers),
+        several=place.world > 1,
+    )
 
 
 def _lost(error: RuntimeError) -> bool:

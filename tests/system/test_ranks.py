@@ -40,20 +40,6 @@ TWO = [*SMALL, "trainer.devices=2"]
 Asr = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def asr(forks: Any) -> Asr:
-    """A function that runs `asr` in a folder to its end, which must come to a status."""
-
-    def run(folder: Path, *words: str, status: int = 0) -> Any:
-        done = forks.run(folder, "asr", *words)
-        assert done.status == status, done.stderr
-        assert "Traceback" not in done.stderr
-        assert "Warning" not in done.stderr
-        return done
-
-    return run
-
-
 def run_folder(folder: Path, name: str) -> Path:
     return folder / "runs/custom" / name
 

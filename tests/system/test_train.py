@@ -34,20 +34,6 @@ Asr = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def asr(forks: Any) -> Asr:
-    """A function that runs `asr` in a folder to its end, which must come to a status."""
-
-    def run(folder: Path, *words: str, status: int = 0) -> Any:
-        done = forks.run(folder, "asr", *words)
-        assert done.status == status, done.stderr
-        assert "Traceback" not in done.stderr
-        assert "Warning" not in done.stderr
-        return done
-
-    return run
-
-
-@pytest.fixture(scope="module")
 def folder(asr: Asr, tmp_path_factory: pytest.TempPathFactory, tone_manifest: Path) -> Path:
     """A working folder with the corpus prepared and the run `base` trained and evaluated."""
     folder = tmp_path_factory.mktemp("work")
