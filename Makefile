@@ -23,7 +23,7 @@ $(READY): requirements.lock pyproject.toml
 	  $$found -m venv $(VENV) || { rm -rf $(VENV); echo "$$found has no venv: on Debian, apt-get install python3-venv." >&2; exit 1; }; }
 	@test -x $(UV) || $(PYTHON) -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 	@$(PYTHON) -c 'import asr' 2>/dev/null || echo "Installing what requirements.lock lists into $(VENV): some minutes the first time."
-	$(UV) pip install --quiet --python $(PYTHON) --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --compile-bytecode --python $(PYTHON) --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation -e .
 	@touch $@
 

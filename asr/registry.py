@@ -30,6 +30,8 @@ COMPONENTS: dict[str, dict[str, str]] = {
     },
     "decoders": {
         "greedy": "asr.decoding.greedy:GreedyDecoder",
+        "beam": "asr.decoding.beam:BeamDecoder",
+        "flashlight": "asr.decoding.flashlight:FlashlightDecoder",
     },
     "formats": {
         "txt": "asr.formats.txt:TxtWriter",
