@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import UserError
-from asr.files import explain_write_errors, write_atomically
+from asr.files import explain_write_errors, open_unzipped, write_atomically
 from asr.language.ngram import END, SPACE, START, UNKNOWN, Kind, NgramModel
 from asr.language.trie import Entries, Float32, Int32, RepeatedEntryError, build
 
@@ -44,19 +44,13 @@ def read_arpa(path: str | Path) -> NgramModel:
         UserError: it cannot be read, is cut short or is no ARPA file; names file and line.
     """
     try:
-        with _open(path) as handle:
+        with open_unzipped(path) as handle:
             return _Reader(path, handle).read()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"The language model {path} cannot be unpacked: {error}.") from None
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"Cannot read the language model {path}: {reason}.") from None
-
-
-def _open(path: str | Path) -> IO[bytes]:
-    with open(path, "rb") as handle:
-        zipped = handle.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if zipped else open(path, "rb", buffering=1 << 20)
 
 
 class _Reader:

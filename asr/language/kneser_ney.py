@@ -179,6 +179,7 @@ def _trie(
     first_child = before[counts.first_child[np.append(kept, True)]]
     log_prob, backoff = (_logarithms(array[kept]) for array in (probability, rest))
     log_prob[1 + START_ID] = LN_NEVER
+    backoff[0] = 0.0  # what is left of single words is the uniform share, which they have
     return Trie(counts.word[kept], first_child, log_prob, backoff)
 
 

@@ -48,15 +48,16 @@ def advance(
 
 
 @numba.njit(cache=True, nogil=True)
-def _total(
+def _follow(
     word: Any, first_child: Any, log_prob: Any, backoff: Any, suffix: Any, state: Any, ids: Any
 ) -> Any:
-    """The log-probability of words one after the other."""
-    total = 0.0
-    for word_id in ids:
-        step, state = advance(word, first_child, log_prob, backoff, suffix, state, word_id)
-        total += step
-    return total
+    """The log-probabilities of words one after the other."""
+    steps = np.empty(len(ids))
+    for position, word_id in enumerate(ids):
+        steps[position], state = advance(
+            word, first_child, log_prob, backoff, suffix, state, word_id
+        )
+    return steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,10 +188,15 @@ class NgramModel:
         """What a normalised text consists of: its words, or its characters with `|` for a space."""
         return tokens(text, self.kind)
 
+    def log_probs(self, sentence: Sequence[str]) -> NDArray[np.float64]:
+        """Natural log-probabilities [tokens + 1] of a sentence's tokens and its end."""
+        ids = np.array([*map(self.word_id, sentence), self.end_id], np.int64)
+        steps: NDArray[np.float64] = _follow(*self.arrays, np.int32(self.start), ids)
+        return steps
+
     def score(self, sentence: Sequence[str]) -> float:
         """Natural log-probability of a sentence's tokens and its end, after its beginning."""
-        ids = np.array([*map(self.word_id, sentence), self.end_id], np.int64)
-        return float(_total(*self.arrays, np.int32(self.start), ids))
+        return float(self.log_probs(sentence).sum())
 
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> float:
         """Of all tokens, the unknown ones too, and the ends of sentences.
