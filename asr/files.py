@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gzip
 import hashlib
 import os
 import secrets
@@ -154,6 +155,16 @@ def digest_file(path: str | Path) -> str:
         while piece := handle.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def open_unzipped(path: str | Path) -> IO[bytes]:
+    """A file for reading; where its content is gzipped, what is in it.
+
+    Reading on may raise EOFError, gzip.BadGzipFile and zlib.error where it is damaged.
+    """
+    with open(path, "rb") as handle:
+        zipped = handle.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if zipped else open(path, "rb", buffering=1 << 20)
 
 
 def resolve_inside(root: str | Path, path: str | Path) -> Path:

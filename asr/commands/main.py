@@ -273,6 +273,53 @@ def gates(
     return command.gates(model, audio, output, png, start, length, layer, direction)
 
 
+@app.command("lm", help=manual.LM)
+def lm(
+    context: typer.Context,
+    texts: Annotated[
+        list[str],
+        typer.Argument(metavar="TEXT", show_default=False, help="Texts, manifests, corpora."),
+    ],
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="FILE", help="Write the model here.")
+    ],
+    order: Annotated[int, typer.Option("--order", min=1, max=10, help="The longest n-grams.")] = 3,
+    characters: Annotated[
+        bool, typer.Option("--characters", help="Of characters, the space as |, not of words.")
+    ] = False,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option("--vocabulary", metavar="FILE", help="Know these words and no others."),
+    ] = None,
+    prune: Annotated[
+        str,
+        typer.Option(
+            "--prune", metavar="N,...", help="Leave out n-grams that occur N times or less often."
+        ),
+    ] = "0",
+    normaliser: Annotated[
+        str, typer.Option("--normaliser", metavar="NAME", help="How texts are written.")
+    ] = "english",
+    split: Annotated[
+        str, typer.Option("--split", metavar="NAME", help="Of prepared corpora.")
+    ] = "train",
+    test: Annotated[
+        str | None,
+        typer.Option("--test", metavar="TEXT", help="Say the model's perplexity on this text."),
+    ] = None,
+) -> int:
+    from asr.commands import lm as command
+
+    given = [
+        f"--{name}"
+        for name in ("order", "characters", "vocabulary", "prune", "split")
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    thresholds = command.thresholds(prune, order)
+    options = command.LmOptions(order, characters, vocabulary, thresholds, normaliser, split)
+    return command.lm(texts, output, options, test, given)
+
+
 @app.command("doctor", help=manual.DOCTOR)
 def doctor(as_json: AsJson = False) -> int:
     from asr.commands import doctor as command
