@@ -90,7 +90,9 @@ def _check(sources: Sequence[str], target: Path, given: Sequence[str]) -> None:
         raise UserError(f"-o {target} is a folder: give a file to write.")
     for source in sources:
         if not Path(source).exists():
-            raise UserError(f"{source} does not exist: give a text, a manifest, a corpus or a model.")
+            raise UserError(
+                f"{source} does not exist: give a text, a manifest, a corpus or a model."
+            )
         if target.exists() and target.samefile(source):
             raise UserError(f"-o {target} is what is read, and would be overwritten.")
     models = [source for source in sources if source.endswith(MODELS)]
@@ -121,7 +123,9 @@ def _estimated(sources: Sequence[str], target: Path, options: LmOptions) -> Ngra
     print(_counts(counts, kind, vocabulary is not None))
     print(_summary(estimated.model))
     if len(estimated.discounts) < options.order:
-        print(f"No sentence is so long that it has n-grams of order {len(estimated.discounts) + 1}.")
+        print(
+            f"No sentence is so long that it has n-grams of order {len(estimated.discounts) + 1}."
+        )
     for order, discounts in enumerate(estimated.discounts, start=1):
         print(_discounts(order, discounts))
     return estimated.model

@@ -57,7 +57,8 @@ def tuned(
     model, corpus and settings is not looked for again.
 
     Raises:
-        UserError: there is nothing to tune on; or the weights that are to be taken over are not there.
+        UserError: there is nothing to tune on; or the weights that are to be taken over are not
+            there.
     """
     settings = settings_of(config)
     if settings.get("lm") is None:

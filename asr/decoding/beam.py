@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from asr.decoding import grammar, search, states
-from asr.decoding.hotwords import HotwordList, no_hotwords
 from asr.decoding.alignment import align
+from asr.decoding.hotwords import HotwordList, no_hotwords
 from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.lexicon import Lexicon
 from asr.decoding.words import TimedUnit, words_of
@@ -27,12 +27,12 @@ from asr.units.symbols import Units
 class BeamDecoder:
     """Prefix beam search over a batch, its utterances in parallel threads.
 
-    A hypothesis's score is the natural log of the probability of all its CTC paths, plus `alpha` times
-    that of the language model `lm`, plus `beta` for each of its words (of its characters, with a model
-    of letters), plus the weights of the hotwords in it.
+    A hypothesis's score is the natural log of the probability of all its CTC paths, plus `alpha`
+    times that of the language model `lm`, plus `beta` for each of its words (of its characters,
+    with a model of letters), plus the weights of the hotwords in it.
 
-    `lexicon` limits what is decoded to its words, unless `unknown_score`, the natural log added for a
-    word that is not in it, is given. `beam` states are kept after each frame, of those within
+    `lexicon` limits what is decoded to its words, unless `unknown_score`, the natural log added for
+    a word that is not in it, is given. `beam` states are kept after each frame, of those within
     `beam_threshold` (natural log) of the best; of a frame, the `tokens` likeliest labels within
     `token_threshold` of the likeliest are tried. `nbest` hypotheses are returned at most.
 
@@ -124,7 +124,7 @@ class BeamDecoder:
         return changed
 
     def decode(self, emissions: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
-        """Log-probabilities `[B, T', V]` and their lengths `[B]` to N-best lists, the best first."""
+        """Log-probabilities `[B, T', V]` and lengths `[B]` to N-best lists, the best first."""
         whole = emissions.float().cpu().numpy()
         items = [item[:length] for item, length in zip(whole, lengths.tolist(), strict=True)]
         if len(items) < 2 or torch.get_num_threads() == 1:
@@ -145,7 +145,7 @@ class BeamDecoder:
         order = np.argsort(-scores[:, 1], kind="stable")[: self.nbest]
         found = []
         for rank, k in enumerate(order):
-            labels, spelled = self._spelled(nodes, *map(int, places[k]), whole=bool(whole[k]))
+            labels, spelled = self._spelled(nodes, int(places[k, 0]), int(places[k, 1]), whole)
             hypothesis = Hypothesis(" ".join(word for word, _ in spelled), float(scores[k, 1]))
             if rank == 0:
                 timed = self._timed(emissions, labels)

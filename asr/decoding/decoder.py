@@ -18,7 +18,7 @@ class Decoder(Protocol):
         ...
 
     def decode(self, emissions: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
-        """Log-probabilities `[B, T', V]` and their lengths `[B]` to N-best lists, the best first."""
+        """Log-probabilities `[B, T', V]` and lengths `[B]` to N-best lists, the best first."""
         ...
 
 

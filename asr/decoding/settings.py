@@ -36,8 +36,8 @@ def _digest(key: str, path: str) -> str:
 def carried(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Settings for a bundle in a folder, which gets copies of the files they name.
 
-    A name has the content's digest in it, so that files of earlier settings stay as they are. Language
-    models are compiled.
+    A name has the content's digest in it, so that files of earlier settings stay as they are.
+    Language models are compiled.
 
     Raises:
         UserError: a file cannot be read or written.
@@ -77,7 +77,7 @@ def resolved(settings: Mapping[str, Any], folder: Path | None) -> dict[str, Any]
             raise UserError(f"{folder}: {error}: the bundle is damaged.") from None
         if digest_file(path) != value["digest"]:
             raise UserError(
-                f"{path} is not the file that the bundle was written with: copy the whole folder again."
+                f"{path} is not the file that the bundle was written with: copy the folder again."
             )
         found[key] = str(path)
     return found

@@ -194,8 +194,10 @@ class _Reader:
 
     def _what_is_wrong(self, order: int, fields: list[bytes], last: bool) -> str:
         """Of a line: too few or many fields, no number, or a word that is not known."""
-        wanted = f"a number, {order} words and perhaps a backoff" if order > 1 else (
-            "a number, a word and perhaps a backoff"
+        wanted = (
+            f"a number, {order} words and perhaps a backoff"
+            if order > 1
+            else ("a number, a word and perhaps a backoff")
         )
         if len(fields) not in (order + 1, order + 2):
             return f"{len(fields)} fields are here, where {wanted} belong"

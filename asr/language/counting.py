@@ -143,9 +143,7 @@ def count_ngrams(
     )
 
 
-def _number(
-    sentences: Iterable[Sequence[str]], ids: dict[str, int], scratch: Scratch
-) -> Int32:
+def _number(sentences: Iterable[Sequence[str]], ids: dict[str, int], scratch: Scratch) -> Int32:
     """All sentences as numbers, one after the other, each between its marks."""
     with scratch.file() as file:
         held = array.array("i")
@@ -208,9 +206,7 @@ def _merged(one: _Run, other: _Run, scratch: Scratch) -> _Run:
 
 
 @numba.njit(cache=True, nogil=True)
-def _merge(
-    keys_a: Any, counts_a: Any, keys_b: Any, counts_b: Any, keys: Any, counts: Any
-) -> Any:
+def _merge(keys_a: Any, counts_a: Any, keys_b: Any, counts_b: Any, keys: Any, counts: Any) -> Any:
     """Two sorted runs as one in `keys` and `counts`; how long it is."""
     a, b, used = 0, 0, 0
     while a < len(keys_a) or b < len(keys_b):

@@ -170,9 +170,7 @@ def _interpolate(
             probability[node] = own / total + rest[parent] * shorter
 
 
-def _trie(
-    counts: Counts, kept: NDArray[np.bool_], probability: Any, rest: Any
-) -> Trie:
+def _trie(counts: Counts, kept: NDArray[np.bool_], probability: Any, rest: Any) -> Trie:
     """The n-grams that are kept, with logarithms."""
     before = np.zeros(len(kept) + 1, np.int32)  # how many are kept before each node
     np.cumsum(kept, out=before[1:])
