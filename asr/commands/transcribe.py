@@ -55,7 +55,7 @@ def transcribe(
     inputs: list[str],
     output: str | None,
     formats: list[str],
-    decoder: Mapping[str, Any],
+    decoder: Mapping[str, Any] | None = None,
 ) -> int:
     """Transcribe files, folders and patterns; write into the folder `output`, or print.
 
