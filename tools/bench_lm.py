@@ -121,7 +121,7 @@ def main() -> int:
         return 0
     title = f"asr lm --order {options.order}, to .{options.format}"
     table = Table(title=title, title_justify="left")
-    columns = ("words", "n-grams", "s", "words/s", "peak MB", "file MB", "opens in s", "queries/s")
+    columns = ("words", "n-grams", "s", "words/s", "peak MB", "MB", "opens s", "queries/s")
     for column in columns:
         table.add_column(column, justify="right")
     for cost in costs:
@@ -135,7 +135,7 @@ def main() -> int:
             f"{cost.open_s:.3f}",
             f"{cost.queries_per_s:,.0f}",
         )
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=100).print(table)
     print(machine)
     return 0
 

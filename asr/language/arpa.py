@@ -172,7 +172,7 @@ class _Reader:
             b" ".join(words).decode()
             self._ids.update(ids)
         columns = [
-            np.fromiter(map(self._ids.get, found[first + 1 + place]), np.int32, len(lines))
+            np.fromiter(map(self._ids.get, found[first + 1 + place].tolist()), np.int32)
             for place in range(order)
         ]
         return np.stack(columns, axis=1), log_prob, backoff  # [E, order], [E], [E]
@@ -257,7 +257,7 @@ def _numbers(fields: NDArray[np.object_]) -> NDArray[np.float64]:
     Raises:
         ValueError: one of them is neither.
     """
-    numbers = np.fromiter(map(float, fields), np.float64, len(fields))
+    numbers = np.fromiter(map(float, fields.tolist()), np.float64)
     if not (numbers < np.inf).all():
         raise ValueError("no number")
     return numbers
