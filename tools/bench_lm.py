@@ -71,7 +71,17 @@ def measure(folder: Path, words: int, order: int, ending: str) -> Cost:
     """Make a model of a text of so many words, open and ask it."""
     text, target = folder / "text.txt", folder / f"lm{ending}"
     write_text(text, words)
-    command = [sys.executable, "-m", "asr", "lm", text, "-o", target, "--order", str(order)]
+    command = [
+        sys.executable,
+        "-m",
+        "asr",
+        "lm",
+        str(text),
+        "-o",
+        str(target),
+        "--order",
+        str(order),
+    ]
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

@@ -12,7 +12,7 @@ import math
 import re
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,8 +132,9 @@ class _Reader:
                 block = self._read_block(order, lines, last)
             except (TypeError, ValueError, UnicodeDecodeError):
                 raise self._first_fault(order, lines, last) from None
-            for held, part in zip((words, log_probs, backoffs), block, strict=True):
-                held.append(part)  # type: ignore[arg-type]
+            words.append(block[0])
+            log_probs.append(block[1])
+            backoffs.append(block[2])
             self._line += len(lines)
             count -= len(lines)
         log_prob = np.concatenate(log_probs)
@@ -194,8 +195,10 @@ class _Reader:
 
     def _what_is_wrong(self, order: int, fields: list[bytes], last: bool) -> str:
         """Of a line: too few or many fields, no number, or a word that is not known."""
-        wanted = f"a number, {order} words and perhaps a backoff" if order > 1 else (
-            "a number, a word and perhaps a backoff"
+        wanted = (
+            f"a number, {order} words and perhaps a backoff"
+            if order > 1
+            else ("a number, a word and perhaps a backoff")
         )
         if len(fields) not in (order + 1, order + 2):
             return f"{len(fields)} fields are here, where {wanted} belong"
@@ -284,7 +287,7 @@ def write_arpa(model: NgramModel, path: str | Path) -> None:
             _write(model, handle)
             return
         with gzip.GzipFile(filename="", mode="wb", fileobj=handle, mtime=0) as zipped:
-            _write(model, zipped)
+            _write(model, cast(IO[bytes], zipped))
 
 
 def _write(model: NgramModel, handle: IO[bytes]) -> None:
@@ -318,4 +321,4 @@ def _shown(natural: Float32) -> list[float]:
         rounded = np.round(shown, decimals) + 0.0  # no -0
         same = (rounded * LN_10).astype(np.float32) == natural
         shown = np.where(same, rounded, shown)
-    return shown.tolist()  # type: ignore[no-any-return]
+    return shown.tolist()

@@ -143,9 +143,7 @@ def count_ngrams(
     )
 
 
-def _number(
-    sentences: Iterable[Sequence[str]], ids: dict[str, int], scratch: Scratch
-) -> Int32:
+def _number(sentences: Iterable[Sequence[str]], ids: dict[str, int], scratch: Scratch) -> Int32:
     """All sentences as numbers, one after the other, each between its marks."""
     with scratch.file() as file:
         held = array.array("i")
@@ -185,9 +183,9 @@ def _count_pairs(places: Int32, tokens: Int32, size: int, scratch: Scratch, run:
         _, keys = _pairs(places, tokens, part, size)
         runs.append(_sorted_run(keys, scratch))
         while len(runs) > 1 and len(runs[-2].keys) < 2 * len(runs[-1].keys):
-            runs[-2:] = [_merged(*runs[-2:], scratch)]
+            runs[-2:] = [_merged(runs[-2], runs[-1], scratch)]
     while len(runs) > 1:
-        runs[-2:] = [_merged(*runs[-2:], scratch)]
+        runs[-2:] = [_merged(runs[-2], runs[-1], scratch)]
     return runs[0]
 
 
@@ -208,9 +206,7 @@ def _merged(one: _Run, other: _Run, scratch: Scratch) -> _Run:
 
 
 @numba.njit(cache=True, nogil=True)
-def _merge(
-    keys_a: Any, counts_a: Any, keys_b: Any, counts_b: Any, keys: Any, counts: Any
-) -> Any:
+def _merge(keys_a: Any, counts_a: Any, keys_b: Any, counts_b: Any, keys: Any, counts: Any) -> Any:
     """Two sorted runs as one in `keys` and `counts`; how long it is."""
     a, b, used = 0, 0, 0
     while a < len(keys_a) or b < len(keys_b):
@@ -234,7 +230,7 @@ def _merge(
 def _places(
     found: Int64, shorter: Int32, tokens: Int32, size: int, scratch: Scratch, run: int
 ) -> Int32:
-    """For each token which n-gram of those `found` it ends, -1 where there are too few before it."""
+    """For each token the n-gram of those `found` that it ends; -1 where too few are before it."""
     places: Int32 = scratch.array(np.int32, len(tokens))
     places[0] = -1
     for part in _parts(len(tokens), run, start=1):

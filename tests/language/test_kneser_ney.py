@@ -44,9 +44,7 @@ def test_two_sentences_are_estimated_as_by_hand(tmp_path: Path) -> None:
     # Single words count after how many words they stand: a 1 (<s>), b 1 (a), </s> 2 (b, a); none 3.
     assert [discounts.values for discounts in estimated.discounts] == [(0.5, 1.0, 1.5)] * 2
     # Their sum is 4; left are (0.5 + 0.5 + 1) / 4 = 1/2, for a, b, </s> and <unk> an eighth each.
-    one = {
-        word: probability(estimated.model, [], word) for word in ("a", "b", "</s>", "<unk>")
-    }
+    one = {word: probability(estimated.model, [], word) for word in ("a", "b", "</s>", "<unk>")}
     assert one == pytest.approx(
         {"a": 0.5 / 4 + 1 / 8, "b": 0.5 / 4 + 1 / 8, "</s>": 1 / 4 + 1 / 8, "<unk>": 1 / 8}
     )
@@ -63,7 +61,7 @@ def test_two_sentences_are_estimated_as_by_hand(tmp_path: Path) -> None:
 
 
 def test_discounts_come_from_counts_of_counts_as_by_hand(tmp_path: Path) -> None:
-    text = "p q r e e f f g g g h h h h".split()
+    text = list("pqreeffggghhhh")
     estimated = made(tmp_path, [text], 1)
     # Once: p q r </s>; twice: e f; three times: g; four times: h. Y = 4 / (4 + 2 * 2) = 1/2.
     # D1 = 1 - 2 Y 2/4 = 0.5;  D2 = 2 - 3 Y 1/2 = 1.25;  D3+ = 3 - 4 Y 1/1 = 1
@@ -123,9 +121,7 @@ class ChenGoodman:
         self.prune = [*prune, *[prune[-1]] * order][:order]
         self.words = [word for word in words if word != "<s>"]
         self.counts = {
-            ngram: count
-            if len(ngram) == order or ngram[0] == "<s>"
-            else len(before[ngram])
+            ngram: count if len(ngram) == order or ngram[0] == "<s>" else len(before[ngram])
             for ngram, count in self.raw.items()
             if ngram != ("<s>",)
         }

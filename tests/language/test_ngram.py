@@ -263,7 +263,9 @@ def test_places_outside_the_file_are_refused(
     header = json.loads(content[16 : 16 + length])
     for name, change in places.items():
         header["arrays"][name] |= change
-    compiled.write_bytes(content[:16] + json.dumps(header).encode().ljust(length) + content[16 + length :])
+    compiled.write_bytes(
+        content[:16] + json.dumps(header).encode().ljust(length) + content[16 + length :]
+    )
     with pytest.raises(UserError, match=message):
         NgramModel.open(compiled)
 
