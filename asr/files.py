@@ -17,7 +17,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Literal, overload
+from typing import IO, Any, Literal, cast, overload
 
 from asr.errors import UserError
 
@@ -164,7 +164,9 @@ def open_unzipped(path: str | Path) -> IO[bytes]:
     """
     with open(path, "rb") as handle:
         zipped = handle.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if zipped else open(path, "rb", buffering=1 << 20)
+    if zipped:
+        return cast("IO[bytes]", gzip.open(path, "rb"))
+    return open(path, "rb", buffering=1 << 20)
 
 
 def resolve_inside(root: str | Path, path: str | Path) -> Path:

@@ -71,7 +71,17 @@ def measure(folder: Path, words: int, order: int, ending: str) -> Cost:
     """Make a model of a text of so many words, open and ask it."""
     text, target = folder / "text.txt", folder / f"lm{ending}"
     write_text(text, words)
-    command = [sys.executable, "-m", "asr", "lm", text, "-o", target, "--order", str(order)]
+    command = [
+        sys.executable,
+        "-m",
+        "asr",
+        "lm",
+        str(text),
+        "-o",
+        str(target),
+        "--order",
+        str(order),
+    ]
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -121,7 +131,7 @@ def main() -> int:
         return 0
     title = f"asr lm --order {options.order}, to .{options.format}"
     table = Table(title=title, title_justify="left")
-    columns = ("words", "n-grams", "s", "words/s", "peak MB", "file MB", "opens in s", "queries/s")
+    columns = ("words", "n-grams", "s", "words/s", "peak MB", "MB", "opens s", "queries/s")
     for column in columns:
         table.add_column(column, justify="right")
     for cost in costs:
@@ -135,7 +145,7 @@ def main() -> int:
             f"{cost.open_s:.3f}",
             f"{cost.queries_per_s:,.0f}",
         )
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=100).print(table)
     print(machine)
     return 0
 

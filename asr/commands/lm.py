@@ -65,6 +65,11 @@ def lm(
     began = time.perf_counter()
     target = Path(output)
     _check(sources, target, given)
+    for file in (test, options.vocabulary):
+        if file is not None and not Path(file).is_file():
+            raise UserError(f"{file} does not exist, or is no file.")
+    if options.characters and options.vocabulary is not None:
+        raise UserError("--vocabulary is of words: leave it out with --characters.")
     with explain_write_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     if sources[0].endswith(MODELS):
@@ -74,9 +79,9 @@ def lm(
         print(f"{sources[0]}: {_summary(model)}")
     else:
         model = _estimated(sources, target, options)
-    _write(model, target)
     if test is not None:
         print(_tested(model, test, options.normaliser))
+    _write(model, target)
     size = target.stat().st_size
     print(f"Written to {target}: {_bytes(size)}, in {time.perf_counter() - began:.1f} s")
     return 0
@@ -223,7 +228,7 @@ def _perplexity(log_prob: float, events: int) -> str:
     return f"{math.exp(exponent):,.2f}" if exponent < 500 else "beyond all measure"
 
 
-def _bytes(size: int) -> str:
+def _bytes(size: float) -> str:
     """A size as a person reads it."""
     for unit in ("bytes", "KB", "MB"):
         if size < 1000:

@@ -12,7 +12,7 @@ import math
 import re
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,8 +132,9 @@ class _Reader:
                 block = self._read_block(order, lines, last)
             except (TypeError, ValueError, UnicodeDecodeError):
                 raise self._first_fault(order, lines, last) from None
-            for held, part in zip((words, log_probs, backoffs), block, strict=True):
-                held.append(part)  # type: ignore[arg-type]
+            words.append(block[0])
+            log_probs.append(block[1])
+            backoffs.append(block[2])
             self._line += len(lines)
             count -= len(lines)
         log_prob = np.concatenate(log_probs)
@@ -172,7 +173,7 @@ class _Reader:
             b" ".join(words).decode()
             self._ids.update(ids)
         columns = [
-            np.fromiter(map(self._ids.get, found[first + 1 + place]), np.int32, len(lines))
+            np.fromiter(map(self._ids.get, found[first + 1 + place].tolist()), np.int32)
             for place in range(order)
         ]
         return np.stack(columns, axis=1), log_prob, backoff  # [E, order], [E], [E]
@@ -259,7 +260,7 @@ def _numbers(fields: NDArray[np.object_]) -> NDArray[np.float64]:
     Raises:
         ValueError: one of them is neither.
     """
-    numbers = np.fromiter(map(float, fields), np.float64, len(fields))
+    numbers = np.fromiter(map(float, fields.tolist()), np.float64)
     if not (numbers < np.inf).all():
         raise ValueError("no number")
     return numbers
@@ -286,7 +287,7 @@ def write_arpa(model: NgramModel, path: str | Path) -> None:
             _write(model, handle)
             return
         with gzip.GzipFile(filename="", mode="wb", fileobj=handle, mtime=0) as zipped:
-            _write(model, zipped)
+            _write(model, cast(IO[bytes], zipped))
 
 
 def _write(model: NgramModel, handle: IO[bytes]) -> None:
@@ -320,4 +321,4 @@ def _shown(natural: Float32) -> list[float]:
         rounded = np.round(shown, decimals) + 0.0  # no -0
         same = (rounded * LN_10).astype(np.float32) == natural
         shown = np.where(same, rounded, shown)
-    return shown.tolist()  # type: ignore[no-any-return]
+    return shown.tolist()

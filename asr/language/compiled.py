@@ -83,6 +83,8 @@ def open_model(path: str | Path) -> NgramModel:
     from asr.language.ngram import NgramModel
 
     header, begin, size = _read_header(path)
+    arrays: dict[str, Any]
+    numbers: dict[str, Any]
     try:
         arrays = {name: _map(path, header, name, begin, size) for name in _DTYPES}
         numbers = {name: int(header[name]) for name in _NUMBERS}

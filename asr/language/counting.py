@@ -183,9 +183,9 @@ def _count_pairs(places: Int32, tokens: Int32, size: int, scratch: Scratch, run:
         _, keys = _pairs(places, tokens, part, size)
         runs.append(_sorted_run(keys, scratch))
         while len(runs) > 1 and len(runs[-2].keys) < 2 * len(runs[-1].keys):
-            runs[-2:] = [_merged(*runs[-2:], scratch)]
+            runs[-2:] = [_merged(runs[-2], runs[-1], scratch)]
     while len(runs) > 1:
-        runs[-2:] = [_merged(*runs[-2:], scratch)]
+        runs[-2:] = [_merged(runs[-2], runs[-1], scratch)]
     return runs[0]
 
 
@@ -230,7 +230,7 @@ def _merge(keys_a: Any, counts_a: Any, keys_b: Any, counts_b: Any, keys: Any, co
 def _places(
     found: Int64, shorter: Int32, tokens: Int32, size: int, scratch: Scratch, run: int
 ) -> Int32:
-    """For each token which n-gram of those `found` it ends, -1 where there are too few before it."""
+    """For each token the n-gram of those `found` that it ends; -1 where too few are before it."""
     places: Int32 = scratch.array(np.int32, len(tokens))
     places[0] = -1
     for part in _parts(len(tokens), run, start=1):

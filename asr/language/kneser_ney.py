@@ -116,9 +116,9 @@ def _count_suffixes(suffix: Any, first: Any, adjusted: Any) -> None:
 def _discounts(adjusted: Int64) -> Discounts:
     """Those of one order (Chen and Goodman 1999, equation 26), from its counts of counts."""
     once, twice, three, four = (int(np.count_nonzero(adjusted == count)) for count in (1, 2, 3, 4))
-    for count, found in (("once", once), ("twice", twice), ("three times", three)):
+    for times, found in (("once", once), ("twice", twice), ("three times", three)):
         if not found:
-            return Discounts(FALLBACK, f"none counts {count}")
+            return Discounts(FALLBACK, f"none counts {times}")
     share = once / (once + 2 * twice)
     values = (
         1 - 2 * share * twice / once,

@@ -47,7 +47,7 @@ def normalised(texts: Iterable[tuple[str, str]], normaliser: str) -> Iterator[st
         sentence = written(text)
         if "<" in sentence and not {START, END}.isdisjoint(sentence.split()):
             raise UserError(
-                f"{where}: {START} and {END} mark where a sentence begins and ends, which are added:"
+                f"{where}: {START} and {END} mark where a sentence begins and ends, and are added:"
                 " take them out, or leave --normaliser english."
             )
         if sentence:
