@@ -215,7 +215,7 @@ def test_transcribe_takes_files_and_readings(capsys: pytest.CaptureFixture[str])
     assert transcribe(str(MODEL), ["one.wav"], None, ["json"], decoder) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert record["text"] == hypotheses()[0]
-    assert [one["text"] for one in record["nbest"]][0] == record["text"]
+    assert record["nbest"][0]["text"] == record["text"]
     scores = [one["score"] for one in record["nbest"]]
     assert scores == sorted(scores, reverse=True)
     assert len({one["text"] for one in record["nbest"]}) == len(scores) == 3
