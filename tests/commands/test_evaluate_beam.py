@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,11 +21,12 @@ from asr.bundle import Bundle
 from asr.cluster.executor import LocalExecutor
 from asr.cluster.inputs import gather_inputs
 from asr.cluster.preprocess import prepare_corpus
-from asr.commands import weights
+from asr.commands import decoders, weights
 from asr.commands.compose import compose
 from asr.commands.evaluate import evaluate
 from asr.commands.transcribe import transcribe
 from asr.corpus import Corpus
+from asr.decoding.beam import BeamDecoder
 from asr.errors import UserError
 from asr.units.phones import PhoneUnits
 from asr.utterance import Listing, Utterance
@@ -232,6 +235,27 @@ def test_a_model_of_phones_is_scored_in_words(make_bundle: Callable[..., Bundle]
     assert metrics["words"] == 8
     assert "per" not in metrics
     assert {word for text in hypotheses() for word in text.split()} <= lexicon.keys()
+
+
+def test_the_settings_that_stand_in_conf_are_the_decoders_own_defaults() -> None:
+    offered = compose(["recipe=an4", "decoder=beam"]).decoder
+    parameters = inspect.signature(BeamDecoder).parameters.values()
+    defaults = {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
+    del defaults["normaliser"]
+    assert decoders.settings_of(compose(["recipe=an4", "decoder=beam"])) == {
+        "name": "beam",
+        **defaults,
+    }
+    page = (Path(__file__).parents[2] / "docs" / "decoding.md").read_text(encoding="utf-8")
+    table = page.partition("| setting of")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (`.+`) \| .+ \| (.+) \|$", table, re.MULTILINE)
+    documented = {}
+    for names, values in rows:
+        shown = values.split(", ")
+        documented |= dict(zip(re.findall(r"`(\w+)`", names), shown, strict=True))
+    settings = {key: "none" if offered[key] is None else str(offered[key]) for key in documented}
+    assert settings == documented
+    assert len(documented) == 12
 
 
 @pytest.mark.parametrize(
