@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gzip
 import hashlib
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Literal, overload
+from typing import IO, Any, Literal, cast, overload
 
 from asr.errors import UserError
 
@@ -154,6 +155,18 @@ def digest_file(path: str | Path) -> str:
         while piece := handle.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def open_unzipped(path: str | Path) -> IO[bytes]:
+    """A file for reading; where its content is gzipped, what is in it.
+
+    Reading on may raise EOFError, gzip.BadGzipFile and zlib.error where it is damaged.
+    """
+    with open(path, "rb") as handle:
+        zipped = handle.read(2) == b"\x1f\x8b"
+    if zipped:
+        return cast("IO[bytes]", gzip.open(path, "rb"))
+    return open(path, "rb", buffering=1 << 20)
 
 
 def resolve_inside(root: str | Path, path: str | Path) -> Path:

@@ -156,13 +156,61 @@ def transcribe(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    lm: Annotated[
+        str | None,
+        typer.Option("--lm", metavar="FILE", show_default=False, help="A language model: asr lm."),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option("--alpha", metavar="X", show_default=False, help="Its weight."),
+    ] = None,
+    beta: Annotated[
+        float | None,
+        typer.Option("--beta", metavar="X", show_default=False, help="Added for each word."),
+    ] = None,
+    lexicon: Annotated[
+        str | None,
+        typer.Option(
+            "--lexicon",
+            metavar="FILE",
+            show_default=False,
+            help="Words, or a dictionary: only these are decoded.",
+        ),
+    ] = None,
+    hotwords: Annotated[
+        str | None,
+        typer.Option(
+            "--hotwords",
+            metavar="FILE",
+            show_default=False,
+            help="Words and phrases to lean towards, one a line.",
+        ),
+    ] = None,
+    nbest: Annotated[
+        int | None,
+        typer.Option(
+            "--nbest",
+            metavar="N",
+            show_default=False,
+            help="So many readings of each recording, in JSON.",
+        ),
+    ] = None,
 ) -> int:
     if as_json and formats is not None:
         raise UserError("Give --format or --json, not both.")
     names = ["json"] if as_json else _format_names(formats, output)
     from asr.commands import transcribe as command
 
-    return command.transcribe(model, inputs, output, names)
+    given = {
+        "lm": lm,
+        "alpha": alpha,
+        "beta": beta,
+        "lexicon": lexicon,
+        "hotwords": hotwords,
+        "nbest": nbest,
+    }
+    changed = {key: value for key, value in given.items() if value is not None}
+    return command.transcribe(model, inputs, output, names, changed)
 
 
 def _format_names(formats: str | None, output: str | None) -> list[str]:
@@ -223,6 +271,53 @@ def gates(
     from asr.commands import gates as command
 
     return command.gates(model, audio, output, png, start, length, layer, direction)
+
+
+@app.command("lm", help=manual.LM)
+def lm(
+    context: typer.Context,
+    texts: Annotated[
+        list[str],
+        typer.Argument(metavar="TEXT", show_default=False, help="Texts, manifests, corpora."),
+    ],
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="FILE", help="Write the model here.")
+    ],
+    order: Annotated[int, typer.Option("--order", min=1, max=10, help="The longest n-grams.")] = 3,
+    characters: Annotated[
+        bool, typer.Option("--characters", help="Of characters, the space as |, not of words.")
+    ] = False,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option("--vocabulary", metavar="FILE", help="Know these words and no others."),
+    ] = None,
+    prune: Annotated[
+        str,
+        typer.Option(
+            "--prune", metavar="N,...", help="Leave out n-grams that occur N times or less often."
+        ),
+    ] = "0",
+    normaliser: Annotated[
+        str, typer.Option("--normaliser", metavar="NAME", help="How texts are written.")
+    ] = "english",
+    split: Annotated[
+        str, typer.Option("--split", metavar="NAME", help="Of prepared corpora.")
+    ] = "train",
+    test: Annotated[
+        str | None,
+        typer.Option("--test", metavar="TEXT", help="Say the model's perplexity on this text."),
+    ] = None,
+) -> int:
+    from asr.commands import lm as command
+
+    given = [
+        f"--{name}"
+        for name in ("order", "characters", "vocabulary", "prune", "split")
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    thresholds = command.thresholds(prune, order)
+    options = command.LmOptions(order, characters, vocabulary, thresholds, normaliser, split)
+    return command.lm(texts, output, options, test, given)
 
 
 @app.command("doctor", help=manual.DOCTOR)

@@ -17,6 +17,9 @@ COMMANDS: dict[str, dict[str, str]] = {
         "describe": "what a model is, was trained on and scored",
         "gates": "what the gates of an LSTM did while it heard a recording",
     },
+    "From texts to a language model": {
+        "lm": "estimate an n-gram model of words or characters, or convert one",
+    },
     "This machine": {
         "doctor": "what works here, and what to do about what does not",
     },
@@ -38,6 +41,7 @@ Examples
   asr tune recipe=an4 tune.trials=20               settings drawn at random, and the best of them
   asr transcribe runs/an4/base/model calls/ -o out/
   asr evaluate recipe=an4 bundle=runs/synth/base/model
+  asr lm corpora/an4 -o an4.arpa                   a trigram model of the training texts
 
 Settings
   prepare, train, evaluate, run and tune take settings as KEY=VALUE. They start from the files of
@@ -209,6 +213,24 @@ GATES = "\n\n".join(
             "  asr gates runs/an4/base/model meeting.wav -o gates.html",
             "  asr gates runs/an4/base/model meeting.wav -o gates.html --start 0.5 --length 2",
             "  asr gates runs/an4/base/model meeting.wav --png gates.png --layer 1",
+        ),
+    ]
+)
+
+LM = "\n\n".join(
+    [
+        "Estimate an n-gram model of words or characters, or convert one.",
+        "TEXT is a text of one sentence a line, a manifest (.jsonl) or the folder of a prepared"
+        " corpus; texts and manifests may be gzipped. The model is written as an ARPA file (.arpa,"
+        " .arpa.gz) or compiled (.bin), which opens at once. A model in place of a text is"
+        " converted (docs/language-models.md).",
+        _as_it_stands(
+            "Examples",
+            "  asr lm books.txt more.txt.gz -o lm.arpa",
+            "  asr lm corpora/an4 --order 3 --vocabulary PATH/an4/etc/an4.dic -o an4.bin",
+            "  asr lm train.jsonl --characters --order 6 -o letters.arpa.gz --test test.txt",
+            "  asr lm books.txt --order 4 --prune 0,0,1 -o pruned.bin",
+            "  asr lm lm.arpa -o lm.bin",
         ),
     ]
 )
