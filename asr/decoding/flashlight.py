@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
 
+from asr.decoding.alignment import align
 from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.lexicon import Lexicon
+from asr.decoding.words import TimedUnit, words_of
 from asr.errors import UserError
 from asr.language.arpa import write_arpa
 from asr.language.ngram import NgramModel
@@ -88,12 +92,12 @@ class FlashlightDecoder:
         if isinstance(lexicon, str | Path):
             lexicon = Lexicon.read(lexicon, normaliser)
         model = NgramModel.load(lm) if isinstance(lm, str | Path) else lm
-        _check(units, model, lexicon, beta)
+        self._rewarding = lexicon is not None or (model is not None and model.kind == "words")
+        _check(units, model, lexicon)
         widths = {
             "beam_size": beam,
             "beam_size_token": min(tokens + 1, len(units.symbols)),  # the blank is one of them
             "beam_threshold": beam_threshold,
-            "lm_weight": alpha * LN_10,
             "sil_score": 0.0,
             "log_add": True,
         }
@@ -102,11 +106,27 @@ class FlashlightDecoder:
             self.words = lexicon.spelled(units)[0]
         elif model is not None and model.kind == "words":
             self.words = _spellable(model, units)
-        self._decoder = (
-            _lexicon_decoder(units, self.words, model, beta, widths)
+        self._make = (
+            _lexicon_decoder(units, self.words, model, widths)
             if self.words
             else _free_decoder(units, model, widths)
         )
+        self._decoder = self.weighted(alpha, beta)._decoder
+
+    def weighted(self, alpha: float, beta: float) -> FlashlightDecoder:
+        """The same with other weights.
+
+        Raises:
+            UserError: there are no words that `beta` could reward.
+        """
+        if beta and not self._rewarding:
+            raise UserError(
+                f"decoder.beta={beta}: decoder=flashlight rewards words of a lexicon or of a"
+                f" language model of words only: {USE_BEAM}, or decoder.beta=0."
+            )
+        changed = copy.copy(self)
+        changed._decoder = self._make(alpha, beta)
+        return changed
 
     def decode(self, emissions: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
         """Log-probabilities `[B, T', V]` and lengths `[B]` to N-best lists, the best first."""
@@ -123,30 +143,46 @@ class FlashlightDecoder:
         np.maximum(emissions, IMPOSSIBLE, out=padded[:frames])
         if self.words:  # [T', V] -> [T' + 1, V]
             padded[frames, self.units.symbols.index(SPACE)] = 0.0
-        found: dict[str, float] = {}
+        found: dict[str, Hypothesis] = {}
         for result in self._decoder.decode(padded.ctypes.data, *padded.shape):
-            text, score = self._read(result)
+            labels, text, score = self._read(result)
             if text in found:
-                found[text] = float(np.logaddexp(found[text], score))
+                both = float(np.logaddexp(found[text].score, score))
+                found[text] = replace(found[text], score=both)
             elif len(found) == self.nbest:
                 break
             else:
-                found[text] = score
-        ranked = sorted(found.items(), key=lambda item: -item[1])
-        return [Hypothesis(text, score) for text, score in ranked] or [Hypothesis("", -math.inf)]
+                timed = [] if found else self._timed(emissions, labels)
+                found[text] = Hypothesis(text, score, words_of(self.units, timed))
+        ranked = sorted(found.values(), key=lambda one: -one.score)
+        return ranked or [Hypothesis("", -math.inf)]
 
-    def _read(self, result: Any) -> tuple[str, float]:
-        """The text of one of flashlight's results, and its score."""
+    def _read(self, result: Any) -> tuple[list[int], str, float]:
+        """The labels of one of flashlight's results, their text, and its score."""
         tokens = result.tokens[1:-1]  # of the frames, without flashlight's own at both ends
         if not self.words:
             labels = [t for t, before in zip(tokens, [BLANK, *tokens], strict=False) if t != before]
-            return self.units.decode([label for label in labels if label != BLANK]), result.score
+            labels = [label for label in labels if label != BLANK]
+            return labels, self.units.decode(labels), result.score
         text = " ".join(self.words[word] for word in result.words if word >= 0)
         ended = self.units.symbols[tokens[-1]] == SPACE
-        return text, result.score - (0.0 if ended else IMPOSSIBLE)  # else inside a word
+        score = result.score - (0.0 if ended else IMPOSSIBLE)  # else inside a word
+        return self.units.encode(text), text, score
+
+    def _timed(self, emissions: np.ndarray, labels: list[int]) -> list[TimedUnit]:
+        """When each label was emitted, on the likeliest path of them all."""
+        return [
+            TimedUnit(
+                symbol=self.units.symbols[label],
+                start_s=self.offset_s + span.start_frame * self.seconds_per_frame,
+                end_s=self.offset_s + span.end_frame * self.seconds_per_frame,
+                confidence=span.confidence,
+            )
+            for label, span in zip(labels, align(emissions, labels), strict=True)
+        ]
 
 
-def _check(units: Units, model: NgramModel | None, lexicon: Lexicon | None, beta: float) -> None:
+def _check(units: Units, model: NgramModel | None, lexicon: Lexicon | None) -> None:
     """Find out whether flashlight can do it.
 
     Raises:
@@ -161,15 +197,9 @@ def _check(units: Units, model: NgramModel | None, lexicon: Lexicon | None, beta
             "decoder=flashlight takes a lexicon or a language model only where all units are single"
             f" letters; others would be heard twice where they last: {USE_BEAM}."
         )
-    letters = model is not None and model.kind == "characters"
-    if lexicon is not None and letters:
+    if lexicon is not None and model is not None and model.kind == "characters":
         raise UserError(
             f"decoder=flashlight takes a lexicon or a model of letters, not both: {USE_BEAM}."
-        )
-    if beta and lexicon is None and (model is None or letters):
-        raise UserError(
-            f"decoder.beta={beta}: decoder=flashlight rewards words of a lexicon or of a language"
-            f" model of words only: {USE_BEAM}, or decoder.beta=0."
         )
 
 
@@ -192,13 +222,12 @@ def _spellable(model: NgramModel, units: Units) -> tuple[str, ...]:
 
 
 def _lexicon_decoder(
-    units: Units,
-    words: Sequence[str],
-    model: NgramModel | None,
-    beta: float,
-    widths: dict[str, Any],
-) -> Any:
-    """Words, each with a separator behind it, and a language model of words or none."""
+    units: Units, words: Sequence[str], model: NgramModel | None, widths: dict[str, Any]
+) -> Callable[[float, float], Any]:
+    """Words, each with a separator behind it, and a language model of words or none.
+
+    Gives what makes flashlight's decoder of alpha and beta.
+    """
     from flashlight.lib.text import decoder as flashlight
 
     separator = units.symbols.index(SPACE)
@@ -207,26 +236,40 @@ def _lexicon_decoder(
         unigram = model.log_prob[1 + model.word_id(word)] / LN_10 if model is not None else 0.0
         trie.insert([*units.encode(word), separator], index, float(unigram))
     trie.smear(flashlight.SmearingMode.MAX)  # what a word begun may come to
-    options = flashlight.LexiconDecoderOptions(
-        **widths,
-        word_score=beta,
-        unk_score=-math.inf,
-        criterion_type=flashlight.CriterionType.CTC,
-    )
     lm = flashlight.ZeroLM() if model is None else _kenlm(model, words)
-    return flashlight.LexiconDecoder(options, trie, lm, separator, BLANK, -1, [], False)
+
+    def make(alpha: float, beta: float) -> Any:
+        options = flashlight.LexiconDecoderOptions(
+            **widths,
+            lm_weight=alpha * LN_10,
+            word_score=beta,
+            unk_score=-math.inf,
+            criterion_type=flashlight.CriterionType.CTC,
+        )
+        return flashlight.LexiconDecoder(options, trie, lm, separator, BLANK, -1, [], False)
+
+    return make
 
 
-def _free_decoder(units: Units, model: NgramModel | None, widths: dict[str, Any]) -> Any:
-    """Any units one after the other, and a language model of letters or none."""
+def _free_decoder(
+    units: Units, model: NgramModel | None, widths: dict[str, Any]
+) -> Callable[[float, float], Any]:
+    """Any units one after the other, and a language model of letters or none.
+
+    Gives what makes flashlight's decoder of alpha.
+    """
     from flashlight.lib.text import decoder as flashlight
 
-    options = flashlight.LexiconFreeDecoderOptions(
-        **widths, criterion_type=flashlight.CriterionType.CTC
-    )
     lm = flashlight.ZeroLM() if model is None else _kenlm(model, units.symbols)
-    # Silence differs from other labels by its score alone, which is 0: any label will do.
-    return flashlight.LexiconFreeDecoder(options, lm, BLANK, BLANK, [])
+
+    def make(alpha: float, _: float) -> Any:
+        options = flashlight.LexiconFreeDecoderOptions(
+            **widths, lm_weight=alpha * LN_10, criterion_type=flashlight.CriterionType.CTC
+        )
+        # Silence differs from other labels by its score alone, which is 0: any label will do.
+        return flashlight.LexiconFreeDecoder(options, lm, BLANK, BLANK, [])
+
+    return make
 
 
 def _kenlm(model: NgramModel, words: Sequence[str]) -> Any:

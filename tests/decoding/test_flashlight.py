@@ -274,3 +274,21 @@ def test_a_model_of_too_high_an_order_is_refused(files: Path) -> None:
         UserError, match=r"decoder.lm: KenLM refuses it \(.*order.*use decoder=beam"
     ):
         FlashlightDecoder(UNITS, 0.04, lm=files / "long.arpa")
+
+
+def test_other_weights_give_what_a_decoder_made_with_them_gives(files: Path) -> None:
+    given: dict[str, Any] = {"lm": files / "lm.arpa", "nbest": 5}
+    one = FlashlightDecoder(UNITS, 0.04, alpha=0.9, beta=-0.7, **given)
+    other = FlashlightDecoder(UNITS, 0.04, alpha=0.1, beta=2.0, **given)
+    assert other.weighted(0.9, -0.7).decode_one(drawn(2)) == one.decode_one(drawn(2))
+    assert other.decode_one(drawn(2)) != one.decode_one(drawn(2))
+
+
+@pytest.mark.parametrize("given", [{}, {"lexicon": "words.txt"}])
+def test_words_stand_where_our_beam_puts_them(files: Path, given: dict[str, Any]) -> None:
+    given = {key: files / name for key, name in given.items()}
+    emissions = peaks("__a__|__bb__b__")
+    [theirs] = FlashlightDecoder(UNITS, 0.04, 0.01, **given).decode_one(emissions)
+    [ours] = BeamDecoder(UNITS, 0.04, 0.01, **given).decode_one(emissions)
+    assert [word.word for word in theirs.words] == ["a", "bb"]
+    assert theirs.words == ours.words
