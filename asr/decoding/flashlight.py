@@ -111,7 +111,7 @@ class FlashlightDecoder:
             if self.words
             else _free_decoder(units, model, widths)
         )
-        self._decoder = self.weighted(alpha, beta)._decoder
+        self._decoder: Any = self.weighted(alpha, beta)._decoder
 
     def weighted(self, alpha: float, beta: float) -> FlashlightDecoder:
         """The same with other weights.
