@@ -236,9 +236,7 @@ def _check_amplitude(path: str | Path, waveform: npt.NDArray[np.float32]) -> Non
 def _check_count(path: str | Path, sound: soundfile.SoundFile, found: int, wanted: int) -> None:
     # MP3 states no length that binds: libsndfile estimates it, so fewer samples are no fault.
     if sound.format not in ("MP3", "MPEG") and found < wanted:
-        raise AudioError(
-            "truncated", f"{path} breaks off: {found} of {wanted} samples can be read"
-        )
+        raise AudioError("truncated", f"{path} breaks off: {found} of {wanted} samples can be read")
 
 
 def _mono(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -69,6 +69,11 @@ class Bundle:
         return self.features.hop_s * self.network.subsampling
 
     @property
+    def offset_s(self) -> float:
+        """Where the first frame of emissions begins; it stands for the middle of its window."""
+        return (self.features.window_s - self.seconds_per_frame) / 2
+
+    @property
     def digest(self) -> str:
         """The same for two bundles that give the same text: weights, units, features, decoder.
 
@@ -83,14 +88,12 @@ class Bundle:
         Raises:
             UserError: no decoder has that name, or it has no such setting.
         """
-        # A frame of emissions stands for the middle of the window it begins with.
-        offset_s = (self.features.window_s - self.seconds_per_frame) / 2
         decoder: GreedyDecoder = _build(
             "decoders",
             settings,
             units=self.units,
             seconds_per_frame=self.seconds_per_frame,
-            offset_s=offset_s,
+            offset_s=self.offset_s,
         )
         return decoder
 

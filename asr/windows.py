@@ -76,7 +76,7 @@ class EmissionsFile:
         self.shape = (0, size)
         self._folder = tempfile.gettempdir()
         with explain_write_errors(self._folder):
-            self._file: IO[bytes] = tempfile.TemporaryFile()
+            self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  see __exit__
 
     def append(self, frames: Floats) -> None:
         """Add frames [n, V] at the end."""

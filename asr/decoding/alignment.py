@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numba
@@ -58,7 +59,7 @@ class Span:
 
 def frames_needed(labels: Sequence[int]) -> int:
     """The fewest frames that can spell labels: one each, and a blank between equal ones."""
-    repeats = sum(one == other for one, other in zip(labels, labels[1:], strict=False))
+    repeats = sum(one == other for one, other in pairwise(labels))
     return len(labels) + repeats
 
 
