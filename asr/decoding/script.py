@@ -97,10 +97,10 @@ def _check(word: str, units: Units, where: str) -> None:
     try:
         units.encode(word)
     except UnknownSymbolError as error:
-        what = "" if error.symbol == word else f": {error.symbol!r}"
+        what = "it " if error.symbol == word else f"{error.symbol!r} "
         why = str(error).rpartition(f"{word!r} ")[2]
         raise UserError(
-            f"{where}: the word {word!r} cannot be aligned by this model{what} {why}."
+            f"{where}: this model cannot spell {word!r}: {what}{why}."
             f" Write it as it is said, or {GAP} in its place."
         ) from None
 
