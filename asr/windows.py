@@ -46,7 +46,7 @@ def emissions(
     if features.normalisation == "utterance":
         features = fitted(features, blocks())
     frame_samples = features.hop_samples * network.subsampling
-    windows = _windows(blocks(), frame_samples, features.window_samples - features.hop_samples)
+    windows = _windows(blocks(), frame_samples)
     yield from _joined((first, _computed(network, features, window)) for first, window in windows)
 
 
@@ -105,13 +105,11 @@ class EmissionsFile:
         self._file.close()
 
 
-def _windows(
-    blocks: Iterable[Floats], frame_samples: int, tail_samples: int
-) -> Iterator[tuple[int, Floats]]:
+def _windows(blocks: Iterable[Floats], frame_samples: int) -> Iterator[tuple[int, Floats]]:
     """First frame of emissions and samples of each window; the frames of all lie on one grid."""
     size = round(WINDOW_S * SAMPLE_RATE_HZ / frame_samples) * frame_samples
     overlap = round(OVERLAP_S * SAMPLE_RATE_HZ / frame_samples) * frame_samples
-    for start, samples in _cut(blocks, size + tail_samples, size - overlap):
+    for start, samples in _cut(blocks, size, size - overlap):
         yield start // frame_samples, samples
 
 

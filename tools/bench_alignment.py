@@ -262,7 +262,8 @@ def hour(options: argparse.Namespace) -> Table:
 
 def write_long(spoken: Sequence[Spoken], duration_s: float, recording: Path, text: Path) -> None:
     """Recordings one after the other, again and again, for so long."""
-    written, lines = 0, []
+    written = 0
+    lines: list[str] = []
     with soundfile.SoundFile(recording, "w", audio.SAMPLE_RATE_HZ, 1) as sound:
         while written < duration_s * audio.SAMPLE_RATE_HZ:
             one = spoken[len(lines) % len(spoken)]
