@@ -28,10 +28,13 @@ def test_blocks_are_what_is_loaded_at_once(
     np.testing.assert_allclose(joined(path), whole, atol=1e-6)
 
 
-def test_a_file_that_breaks_off_is_refused_at_its_end(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "whole.wav", np.zeros(200_000), 16_000)
-    path = tmp_path / "cut.wav"
-    path.write_bytes((tmp_path / "whole.wav").read_bytes()[:300_000])
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "aiff"])
+def test_a_file_that_breaks_off_is_refused_at_its_end(tmp_path: Path, ending: str) -> None:
+    samples = np.random.default_rng(0).normal(0, 0.1, 200_000)
+    soundfile.write(tmp_path / f"whole.{ending}", samples, 16_000)
+    path = tmp_path / f"cut.{ending}"
+    content = (tmp_path / f"whole.{ending}").read_bytes()
+    path.write_bytes(content[: 3 * len(content) // 4])
     with pytest.raises(audio.AudioError, match="breaks off") as raised:
         joined(path)
     assert raised.value.reason == "truncated"

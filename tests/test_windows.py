@@ -172,6 +172,7 @@ def test_emissions_on_the_disk_are_read_in_slices() -> None:
     frames = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     with EmissionsFile(3) as file:
         file.append(frames[:20])
+        assert np.array_equal(file[5:10], frames[5:10])
         file.append(frames[20:].astype(np.float64))
         assert file.shape == (50, 3)
         for part in (slice(0, 50), slice(10, 25), slice(40, 99), slice(50, 60)):

@@ -241,6 +241,7 @@ def test_a_word_that_is_not_in_the_lexicon_is_named_with_its_line(
         (("MODEL", "a.wav", "a.txt", "-o", "a.txt"), "a.txt is an input"),
         (("MODEL", "a.wav", "a.txt", "-o", "."), "no ordinary file"),
         (("MODEL", "a.wav", "a.txt", "-o", "a.wav/b.ctm"), "Cannot write a.wav"),
+        (("MODEL", "b.wav", "a.txt", "-o", "a.wav/b.ctm"), "Cannot write a.wav"),  # said first
         (("MODEL", "a.wav", "a.txt", "-o", "MODEL/b.ctm"), "lies in the model's folder"),
     ],
 )
