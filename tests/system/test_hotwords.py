@@ -52,7 +52,9 @@ def test_rare_names_are_found_and_none_is_heard_that_was_not_said(
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
     said, without, wrong_without = named()
     said_again, found, wrong = named("decoder.hotwords=names.txt")
-    print(f"{said} names said; found {without} without, {found} with; wrong {wrong_without}, {wrong}")
+    print(
+        f"{said} names said; found {without} without, {found} with; wrong {wrong_without}, {wrong}"
+    )
     assert said == said_again > 50
     assert without < 0.4 * said
     assert found > without + 0.3 * said
