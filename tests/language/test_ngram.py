@@ -226,6 +226,7 @@ def test_a_compiled_model_that_is_cut_off_anywhere_is_refused(compiled: Path, re
         (b"asr-lm\r\n\x01\0\0\0\x08\0\0\0no json!" + bytes(100), "its header cannot be read"),
         (b"asr-lm\r\n\x01\0\0\0\x02\0\0\0[]" + bytes(100), "its header cannot be read"),
         (b"asr-lm\r\n\x01\0\0\0\x02\0\0\0{}" + bytes(100), "is damaged"),
+        (b"asr-lm\r\n\x01\0\0\0\0\0\1\0" + b"[" * 2**16, "its header cannot be read"),
         (b"asr-lm\r\n\x01\0\0\0\xff\xff\xff\xff{}" + bytes(100), "its header cannot be read"),
     ],
 )
