@@ -122,6 +122,13 @@ def test_pasts_with_one_future_are_one_state(small: NgramModel) -> None:
     assert after(small, ["a", "a"])[1] == after(small, ["a"])[1] == 4
 
 
+def test_a_suffix_that_no_future_depends_on_is_passed_over(tmp_path: Path) -> None:
+    """Without its backoff `b a` has no influence on what follows `<s> b a` and `a b a`."""
+    model = NgramModel.load(write(tmp_path, SMALL.replace("b a\t-0.15", "b a")))
+    assert model.suffix.tolist() == [0, 0, 0, 0, 0, 0, 5, 5, 4, 4, 4]
+    assert after(model, ["<s>", "b", "a"])[1] == after(model, ["b", "a"])[1] == 4
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_probabilities_are_those_that_backing_off_defines(tmp_path: Path, seed: int) -> None:
     """Of models with holes: n-grams whose beginnings or ends are not in them."""
@@ -290,6 +297,12 @@ def test_a_damaged_index_is_found_on_loading(
     replace(small, **{name: array}).save(tmp_path / "lm.bin")
     with pytest.raises(UserError, match=r"lm\.bin is damaged"):
         NgramModel.load(tmp_path / "lm.bin")
+
+
+def test_a_context_that_follows_itself_is_found_on_loading(small: NgramModel) -> None:
+    first_child = small.first_child.copy()
+    first_child[3:7] = 6  # so that node 6 is a child of node 6, and yet none falls
+    assert replace(small, first_child=first_child).fault() == "an n-gram comes before its context"
 
 
 def test_unsorted_words_after_a_context_are_found_on_loading(tmp_path: Path) -> None:
