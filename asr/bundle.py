@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +23,8 @@ import torch
 from torch import Tensor
 
 from asr import audio, registry
-from asr.decoding.greedy import GreedyDecoder
+from asr.decoding import settings as decoder_settings
+from asr.decoding.decoder import Decoder
 from asr.decoding.hypothesis import Hypothesis, Transcript
 from asr.description import DESCRIPTION, SCHEMA, read_checked, read_description, written
 from asr.errors import UserError, nearest
@@ -43,7 +45,8 @@ class Bundle:
     """A trained model with all it takes to recognise speech.
 
     `model` and `decoder` are the component's name and its settings, `trained` says from what and
-    how it came to be, `scores` what it reached on which recipe and split.
+    how it came to be, `scores` what it reached on which recipe and split. `folder` is where it was
+    loaded from; files that `decoder` names lie there.
     """
 
     network: CtcModel
@@ -54,9 +57,10 @@ class Bundle:
     decoder: dict[str, Any]
     trained: dict[str, Any]
     scores: list[dict[str, Any]] = field(default_factory=list)
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
-        self.search = self.build_decoder(self.decoder)
+        self.search = self.build_decoder(self.own_decoder)
 
     @property
     def device(self) -> torch.device:
@@ -77,21 +81,27 @@ class Bundle:
         content = self._content(safetensors.torch.save(self._weights()))
         return digest_bytes(json.dumps(content, sort_keys=True).encode())
 
-    def build_decoder(self, settings: Mapping[str, Any]) -> GreedyDecoder:
+    @property
+    def own_decoder(self) -> dict[str, Any]:
+        """The settings of the bundle's decoder, with the paths of the files it brings."""
+        return decoder_settings.resolved(self.decoder, self.folder)
+
+    def build_decoder(self, settings: Mapping[str, Any]) -> Decoder:
         """The decoder of those settings (`name` and the constructor's) for this bundle's emissions.
 
         Raises:
-            UserError: no decoder has that name, or it has no such setting.
+            UserError: no decoder has that name, it has no such setting, or cannot use a file.
         """
-        # A frame of emissions stands for the middle of the window it begins with.
-        offset_s = (self.features.window_s - self.seconds_per_frame) / 2
-        decoder: GreedyDecoder = _build(
-            "decoders",
-            settings,
-            units=self.units,
-            seconds_per_frame=self.seconds_per_frame,
-            offset_s=offset_s,
-        )
+        given = {
+            "units": self.units,
+            "seconds_per_frame": self.seconds_per_frame,
+            # A frame of emissions stands for the middle of the window it begins with.
+            "offset_s": (self.features.window_s - self.seconds_per_frame) / 2,
+        }
+        component = registry.find("decoders", str(settings.get("name")))
+        if "normaliser" in inspect.signature(component).parameters:
+            given["normaliser"] = self.normaliser  # as which it writes words of files
+        decoder: Decoder = _build("decoders", settings, **given)
         return decoder
 
     def emissions(self, waveforms: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
@@ -171,6 +181,9 @@ class Bundle:
             (temporary / WEIGHTS).write_bytes(weights)
             for name, data in self.units.files().items():
                 (temporary / name).write_bytes(data)
+            for name in decoder_settings.names(self.decoder):
+                assert self.folder is not None  # else they had not been found
+                shutil.copyfile(self.folder / name, temporary / name)
             (temporary / DESCRIPTION).write_text(written(content), encoding="utf-8")
 
     def _weights(self) -> dict[str, Tensor]:
@@ -226,6 +239,7 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Bundle:
             network=network,
             features=features,
             units=units,
+            folder=folder,
             **{
                 key: content[key] for key in ("model", "normaliser", "decoder", "trained", "scores")
             },
@@ -253,6 +267,22 @@ def add_score(folder: str | Path, score: Mapping[str, Any]) -> None:
     ] + [dict(score)]
     with write_atomically(Path(folder) / DESCRIPTION) as stream:
         stream.write(written(content))
+
+
+def set_decoder(folder: str | Path, settings: Mapping[str, Any]) -> None:
+    """Let a bundle use that decoder from now on; files that the settings name are copied into it.
+
+    Raises:
+        UserError: the folder holds no bundle or cannot be written, or a file cannot be read.
+    """
+    folder = Path(folder)
+    content = read_description(folder)
+    earlier = decoder_settings.names(content["decoder"])
+    content["decoder"] = decoder_settings.carried(settings, folder)
+    with write_atomically(folder / DESCRIPTION) as stream:
+        stream.write(written(content))
+    for name in set(earlier) - set(decoder_settings.names(content["decoder"])):
+        (folder / Path(name).name).unlink(missing_ok=True)
 
 
 def _transcript(source: str, duration_s: float, nbest: Sequence[Hypothesis]) -> Transcript:

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from asr.commands import decoders, weights
 from asr.commands.devices import choose_device
 from asr.commands.references import references, results
 from asr.commands.runs import run_folder
 from asr.config import Config
+from asr.decoding.settings import digested
 from asr.errors import UserError
 from asr.files import digest_bytes
 from asr.scoring import record
@@ -68,11 +70,15 @@ def evaluate(config: Config) -> int:
     left_out = [one for one in corpus.rejected if one.split == config.split]
     bundle = _load(folder, config)
     digest = bundle.digest
+    settings = decoders.settings_of(config)
+    if decoders.asked_to(config, "tune"):
+        seen = trained_on_split(bundle.trained, corpus, weights.SPLIT)
+        settings = weights.tuned(config, bundle, digest, corpus, seen, notes)
     stamp = Stamp(
         bundle=digest,
         corpus=corpus.fingerprint,
         left_out=digest_bytes(repr([(one.id, one.speaker, one.text) for one in left_out]).encode()),
-        decoder=config.decoder,
+        decoder=digested(settings),
         normaliser=corpus.normaliser,
     )
     name = f"{config.split}-{config.decoder['name']}" + ("" if own else f"-{digest[:8]}")
@@ -89,9 +95,11 @@ def evaluate(config: Config) -> int:
             return 0
         notes.print(f"Evaluating again: {why}.", soft_wrap=True)
 
-    said, unknown = references(bundle.units, split, left_out, corpus.normaliser)
+    bundle.search = bundle.build_decoder(settings)
+    measure = MEASURES[bundle.search.rate_name]
+    spell = bundle.units.reference if measure is not WER else unchanged
+    said, unknown = references(spell, split, left_out, corpus.normaliser)
     decoded = decode(bundle, split, notes)
-    measure = MEASURES[bundle.units.rate_name]
     # Phones stay as the lexicon writes them.
     written = partial(normalise, corpus.normaliser) if measure is WER else unchanged
     found = results(said, decoded.texts, decoded.failures, written)
@@ -130,6 +138,11 @@ def evaluate(config: Config) -> int:
     record.write(target, metrics, found, report)
     if own and not decoded.failures:
         _add_score(folder, metrics)
+    if decoders.asked_to(config, "keep"):
+        from asr.bundle import set_decoder
+
+        set_decoder(folder, settings)
+        notes.print(f"{folder} uses this decoder from now on.", soft_wrap=True)
     _show(report, target, decoded, console)
     return 1 if decoded.failures else 0
 
@@ -234,9 +247,7 @@ def _load(folder: Path, config: Config) -> Bundle:
 
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    bundle = load(folder, choose_device(config.trainer.accelerator))
-    bundle.search = bundle.build_decoder(config.decoder)
-    return bundle
+    return load(folder, choose_device(config.trainer.accelerator))
 
 
 def _warnings(

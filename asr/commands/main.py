@@ -156,13 +156,61 @@ def transcribe(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    lm: Annotated[
+        str | None,
+        typer.Option("--lm", metavar="FILE", show_default=False, help="A language model: asr lm."),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option("--alpha", metavar="X", show_default=False, help="Its weight."),
+    ] = None,
+    beta: Annotated[
+        float | None,
+        typer.Option("--beta", metavar="X", show_default=False, help="Added for each word."),
+    ] = None,
+    lexicon: Annotated[
+        str | None,
+        typer.Option(
+            "--lexicon",
+            metavar="FILE",
+            show_default=False,
+            help="Words, or a dictionary: only these are decoded.",
+        ),
+    ] = None,
+    hotwords: Annotated[
+        str | None,
+        typer.Option(
+            "--hotwords",
+            metavar="FILE",
+            show_default=False,
+            help="Words and phrases to lean towards, one a line.",
+        ),
+    ] = None,
+    nbest: Annotated[
+        int | None,
+        typer.Option(
+            "--nbest",
+            metavar="N",
+            show_default=False,
+            help="So many readings of each recording, in JSON.",
+        ),
+    ] = None,
 ) -> int:
     if as_json and formats is not None:
         raise UserError("Give --format or --json, not both.")
     names = ["json"] if as_json else _format_names(formats, output)
     from asr.commands import transcribe as command
 
-    return command.transcribe(model, inputs, output, names)
+    given = {
+        "lm": lm,
+        "alpha": alpha,
+        "beta": beta,
+        "lexicon": lexicon,
+        "hotwords": hotwords,
+        "nbest": nbest,
+    }
+    changed = {key: value for key, value in given.items() if value is not None}
+    return command.transcribe(model, inputs, output, names, changed)
 
 
 def _format_names(formats: str | None, output: str | None) -> list[str]:

@@ -14,7 +14,6 @@ from asr.utterance import Rejection
 
 if TYPE_CHECKING:
     from asr.corpus import Split
-    from asr.units.symbols import Units
 
 FAILED = "not-decoded"  # why an utterance is missing whose decoding failed
 
@@ -34,9 +33,11 @@ class Said:
 
 
 def references(
-    units: Units, split: Split, left_out: list[Rejection], normaliser: str
+    spell: Callable[[str], str | None], split: Split, left_out: list[Rejection], normaliser: str
 ) -> tuple[list[Said], list[str]]:
     """All utterances that have a reference, and by name those of which nobody can say the phones.
+
+    `spell` makes of a text what a decoder is to give of it: the text, or its phones, or None.
 
     Raises:
         UserError: not one has a reference.
@@ -53,11 +54,11 @@ def references(
     said, unknown = [], []
     for text, one in utterances:
         text = normalise(normaliser, text)
-        reference = units.reference(text)
+        reference = spell(text)
         if reference is not None:
             said.append(Said(one.id, one.speaker, reference, one.position, one.reason))
             continue
-        word = next(word for word in text.split() if units.reference(word) is None)
+        word = next(word for word in text.split() if spell(word) is None)
         unknown.append(f"{one.id} ({word!r})")
     if unknown and not said:
         raise UserError(

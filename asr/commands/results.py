@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from asr.commands import decoders
 from asr.commands.runs import read_finished, run_folder
 from asr.config import Config
 from asr.scoring.record import METRICS
@@ -97,7 +98,7 @@ class _Evaluation:
         asked = Path(config.bundle or run_folder(config) / "model").resolve()
         return (
             self.split == config.split
-            and self.decoder == config.decoder
+            and decoders.is_of(config, self.decoder)
             and (not config.bundle or self.model.resolve() == asked)
         )
 

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,8 +50,16 @@ WHAT_TO_DO = {
 }
 
 
-def transcribe(model: str, inputs: list[str], output: str | None, formats: list[str]) -> int:
+def transcribe(
+    model: str,
+    inputs: list[str],
+    output: str | None,
+    formats: list[str],
+    decoder: Mapping[str, Any] | None = None,
+) -> int:
     """Transcribe files, folders and patterns; write into the folder `output`, or print.
+
+    `decoder` has the settings in which the decoder differs from the model's own.
 
     Returns the exit status: 1 where an input failed.
 
@@ -75,7 +83,10 @@ def transcribe(model: str, inputs: list[str], output: str | None, formats: list[
     from asr.bundle import load
 
     bundle = load(model, choose_device())
-    if bundle.units.rate_name == "per":
+    if decoder:
+        own = bundle.own_decoder if bundle.decoder["name"] != "greedy" else {"name": "beam"}
+        bundle.search = bundle.build_decoder({**own, **decoder})
+    if bundle.search.rate_name == "per":
         print("asr: this model emits phones: what is written are phones, no words", file=sys.stderr)
     began = time.perf_counter()
     visible = output is not None or not sys.stdout.isatty()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor
 
 from asr.decoding import grammar, search, states
+from asr.decoding.alignment import align
 from asr.decoding.hotwords import HotwordList, no_hotwords
 from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.lexicon import Lexicon
+from asr.decoding.words import TimedUnit, words_of
 from asr.errors import UserError
 from asr.language.ngram import NgramModel
 from asr.units.phones import PhoneUnits
@@ -24,18 +27,20 @@ from asr.units.symbols import Units
 class BeamDecoder:
     """Prefix beam search over a batch, its utterances in parallel threads.
 
-    A hypothesis's score is the natural log of the probability of all its CTC paths, plus `alpha` times
-    that of the language model `lm`, plus `beta` for each of its words (of its characters, with a model
-    of letters), plus the weights of the hotwords in it.
+    A hypothesis's score is the natural log of the probability of all its CTC paths, plus `alpha`
+    times that of the language model `lm`, plus `beta` for each of its words (of its characters,
+    with a model of letters), plus the weights of the hotwords in it.
 
-    `lexicon` limits what is decoded to its words, unless `unknown_score`, the natural log added for a
-    word that is not in it, is given. `beam` states are kept after each frame, of those within
+    `lexicon` limits what is decoded to its words, unless `unknown_score`, the natural log added for
+    a word that is not in it, is given. `beam` states are kept after each frame, of those within
     `beam_threshold` (natural log) of the best; of a frame, the `tokens` likeliest labels within
     `token_threshold` of the likeliest are tried. `nbest` hypotheses are returned at most.
 
     Raises:
         UserError: a setting makes no sense, or a file cannot be used; says which.
     """
+
+    rate_name = "wer"
 
     def __init__(
         self,
@@ -93,11 +98,7 @@ class BeamDecoder:
         self._trie = grammar.trie_of(vocabulary, closed, model, heard if phones else {})
         self._ngrams = grammar.ngrams_of(model)
         self._hotwords = listed.automaton() if listed else no_hotwords()
-        bonus = float(self._hotwords.given.max(initial=0.0)) + float(
-            np.ptp(self._hotwords.lent) if listed else 0.0
-        )
-        longest = max(1, int(np.diff(self._labels.letter_begins).max()) + 2)
-        self.options = states.Options(
+        self._options = states.Options(
             beam=beam,
             beam_threshold=beam_threshold,
             tokens=min(tokens, len(units.symbols) - 1),
@@ -105,11 +106,25 @@ class BeamDecoder:
             alpha=alpha,
             beta=beta,
             unknown_score=(unknown_score or 0.0) if vocabulary else 0.0,
-            most=2 * (longest * max(beta, 0.0) + bonus + max(unknown_score or 0.0, 0.0)),
+            most=0.0,
         )
+        self._options = self.weighted(alpha, beta)._options
+
+    def weighted(self, alpha: float, beta: float) -> BeamDecoder:
+        """The same with other weights."""
+        # A label ends one word and is another at most; with a model of letters each letter counts.
+        letters = 2 + int(np.diff(self._labels.letter_begins).max(initial=0))
+        gain = letters * (max(beta, 0.0) + max(self._options.unknown_score, 0.0))
+        if len(self._hotwords.given):
+            heard = letters + int(np.diff(self._labels.hot_begins).max(initial=0))
+            gain += heard * max(float(self._hotwords.given.max()), 0.0)
+            gain += float(np.ptp(self._hotwords.lent))
+        changed = copy.copy(self)
+        changed._options = self._options._replace(alpha=alpha, beta=beta, most=gain)
+        return changed
 
     def decode(self, emissions: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
-        """Log-probabilities `[B, T', V]` and their lengths `[B]` to N-best lists, the best first."""
+        """Log-probabilities `[B, T', V]` and lengths `[B]` to N-best lists, the best first."""
         whole = emissions.float().cpu().numpy()
         items = [item[:length] for item, length in zip(whole, lengths.tolist(), strict=True)]
         if len(items) < 2 or torch.get_num_threads() == 1:
@@ -125,32 +140,50 @@ class BeamDecoder:
             self._trie,
             self._ngrams,
             self._hotwords,
-            self.options,
+            self._options,
         )
         order = np.argsort(-scores[:, 1], kind="stable")[: self.nbest]
-        found = [
-            Hypothesis(
-                text=self._text(nodes, int(places[k, 0]), int(places[k, 1]), bool(whole[k])),
-                score=float(scores[k, 1]),
-            )
-            for k in order
-        ]
+        found = []
+        for rank, k in enumerate(order):
+            labels, spelled = self._spelled(nodes, int(places[k, 0]), int(places[k, 1]), whole)
+            hypothesis = Hypothesis(" ".join(word for word, _ in spelled), float(scores[k, 1]))
+            if rank == 0:
+                timed = self._timed(emissions, labels)
+                hypothesis = replace(hypothesis, words=words_of(self.units, timed, spelled))
+            found.append(hypothesis)
         return found or [Hypothesis("", -math.inf)]
 
-    def _text(self, nodes: np.ndarray, node: int, last_word: int, whole: bool) -> str:
-        labels: list[int] = []
-        words: list[int] = [] if last_word < 0 else [last_word]
+    def _spelled(
+        self, nodes: np.ndarray, node: int, last_word: int, whole: bool
+    ) -> tuple[list[int], list[tuple[str, range]]]:
+        """The labels that lead to a node, and its words with the places of their labels.
+
+        Where the hypothesis is not `whole`, the letters after its last whole word are no word.
+        """
+        path = []
         while node >= 0:
-            node, label, word = (int(number) for number in nodes[node])
-            labels.append(label)
+            path.append(nodes[node])
+            node = int(nodes[node, 0])
+        path.reverse()
+        labels = [int(label) for _, label, _ in path]
+        if not isinstance(self.units, PhoneUnits):
+            spelled = list(self.units.spell([self.units.symbols[label] for label in labels]))
+            return labels, spelled if whole else spelled[:-1]
+        spelled, start = [], 0
+        for place, word in enumerate([*(int(word) for _, _, word in path), last_word]):
             if word >= 0:
-                words.append(word)
-        if isinstance(self.units, PhoneUnits):
-            return " ".join(self.words[word] for word in reversed(words))
-        text = self.units.decode(labels[::-1])
-        return text if whole else " ".join(text.split()[:-1])
+                spelled.append((self.words[word], range(start, place)))
+                start = place
+        return labels, spelled
 
-
-def texts(hypotheses: Sequence[Sequence[Hypothesis]]) -> list[str]:
-    """The best text of each utterance."""
-    return [nbest[0].text for nbest in hypotheses]
+    def _timed(self, emissions: np.ndarray, labels: list[int]) -> list[TimedUnit]:
+        """When each label was emitted, on the likeliest path of them all."""
+        return [
+            TimedUnit(
+                symbol=self.units.symbols[label],
+                start_s=self.offset_s + span.start_frame * self.seconds_per_frame,
+                end_s=self.offset_s + span.end_frame * self.seconds_per_frame,
+                confidence=span.confidence,
+            )
+            for label, span in zip(labels, align(emissions, labels), strict=True)
+        ]

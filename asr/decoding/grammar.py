@@ -96,13 +96,15 @@ def _joined(lists: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
 class Vocabulary:
     """Words in the order of their numbers, and how they are spelled, as codes end to end.
 
-    Spelling k is that of word `owner[k]`: `codes[begins[k]:begins[k + 1]]`.
+    Spelling k is that of word `owner[k]`: `codes[begins[k]:begins[k + 1]]`. `by_letters` where they
+    are the word's characters, so that two words never have the same.
     """
 
     words: tuple[str, ...]
     owner: np.ndarray
     codes: np.ndarray
     begins: np.ndarray
+    by_letters: bool
 
     @classmethod
     def of_words(cls, words: Sequence[str]) -> Vocabulary:
@@ -110,7 +112,7 @@ class Vocabulary:
         lengths = np.fromiter(map(len, words), np.int64, len(words))
         codes = np.frombuffer("".join(words).encode("utf-32-le"), np.uint32)
         begins = np.concatenate([[0], np.cumsum(lengths)])
-        return cls(tuple(words), np.arange(len(words)), codes.astype(np.uint64), begins)
+        return cls(tuple(words), np.arange(len(words)), codes.astype(np.uint64), begins, True)
 
     @classmethod
     def of_lexicon(cls, lexicon: Lexicon, units: Units) -> Vocabulary:
@@ -124,7 +126,7 @@ class Vocabulary:
             return cls.of_words(words)
         begins, codes = _joined([labels for _, labels in spellings])
         owner = np.array([word for word, _ in spellings], np.int64)
-        return cls(words, owner, codes.astype(np.uint64), begins.astype(np.int64))
+        return cls(words, owner, codes.astype(np.uint64), begins.astype(np.int64), False)
 
 
 def trie_of(
@@ -165,7 +167,7 @@ def trie_of(
     table, nodes = np.zeros(slots, np.uint64), np.zeros(slots, np.int32)
     _fill(table, nodes, keys)
     hot = _joined([[heard.get(c, 0) for c in word] if heard else [] for word in vocabulary.words])
-    if len(owner) and len(owner) == len(vocabulary.words) and not heard:
+    if len(owner) and vocabulary.by_letters:
         word_text = hashes[begins[1:] - 1]  # an unknown word spelled alike is the same text
     else:
         word_text = np.arange(1, len(vocabulary.words) + 1, dtype=np.uint64)

@@ -26,6 +26,11 @@ class GreedyDecoder:
         self.seconds_per_frame = seconds_per_frame
         self.offset_s = offset_s
 
+    @property
+    def rate_name(self) -> str:
+        """Words, or phones where the units are phones."""
+        return self.units.rate_name
+
     def decode(self, emissions: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
         """Log-probabilities `[B, T', V]` and their lengths `[B]` to one N-best list of one each."""
         scores, runs = _best_paths(emissions, lengths.to(emissions.device))

@@ -28,8 +28,8 @@ class HotwordList:
     ) -> HotwordList:
         """Read a file: a word or phrase a line, a weight of its own after a tab.
 
-        `weight` is that of lines without one; `alphabet` has the characters that the model can spell,
-        None where it emits phones. Lines that begin with `#` are comments.
+        `weight` is that of lines without one; `alphabet` has the characters that the model can
+        spell, None where it emits phones. Lines that begin with `#` are comments.
 
         Raises:
             UserError: the file cannot be read, a weight is no number, or the model cannot spell a
@@ -66,8 +66,8 @@ class HotwordList:
     def automaton(self) -> states.Hotwords:
         """Aho and Corasick's (1975), every transition worked out.
 
-        A phrase stands between word boundaries, so that "art" is not heard in "start". What is lent on
-        the way is the share of the phrase's characters that has been heard, of its weight.
+        A phrase stands between word boundaries, so that "art" is not heard in "start". What is lent
+        on the way is the share of the phrase's characters that has been heard, of its weight.
         """
         numbers = self.characters
         children: list[dict[int, int]] = [{}]

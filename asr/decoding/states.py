@@ -1,12 +1,13 @@
 """The states of the beam search: what a label makes of one, and what that scores.
 
-A state is all that what follows depends on: the words so far, the letters of the word begun, the last
-label. Everything here is compiled by Numba; states are rows of an array that are changed in place.
+A state is all that what follows depends on: the words so far, the letters of the word begun, the
+last label. Everything here is compiled by Numba; states are rows of an array that are changed in
+place.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -21,7 +22,7 @@ BOUNDARY = 1  # between words, among the characters of hotwords
 
 
 class Labels(NamedTuple):
-    """What each label is: its role, and its text as a rolling hash and the power to append it by."""
+    """What each label is: its role, its text as a rolling hash, the power to append it by."""
 
     role: np.ndarray  # int8 [V]
     text: np.ndarray  # uint64 [V]
@@ -68,7 +69,7 @@ class Ngrams(NamedTuple):
 
 
 class Hotwords(NamedTuple):
-    """An automaton over characters: `given` for what has been heard whole, `lent` for a beginning."""
+    """An automaton over characters: `given` for a phrase heard whole, `lent` for a beginning."""
 
     following: np.ndarray  # int32 [states, characters]
     given: np.ndarray  # float64 [states]
@@ -159,7 +160,15 @@ def _hear(hotwords: Hotwords, hot: int, letters: np.ndarray) -> tuple[float, int
 
 
 @njit
-def begin(state, label, labels, trie, ngrams, hotwords, options):  # type: ignore[no-untyped-def]
+def begin(
+    state: Any,
+    label: int,
+    labels: Labels,
+    trie: Trie,
+    ngrams: Ngrams,
+    hotwords: Hotwords,
+    options: Options,
+) -> Any:
     """Append a label's text to the word begun, or begin one; whether that can become a word."""
     first = state.part == 0 and state.history != 0
     state.part = state.part * labels.power[label] + labels.text[label]
@@ -183,7 +192,9 @@ def begin(state, label, labels, trie, ngrams, hotwords, options):  # type: ignor
 
 
 @njit
-def end(state, word, trie, ngrams, hotwords, options):  # type: ignore[no-untyped-def]
+def end(
+    state: Any, word: int, trie: Trie, ngrams: Ngrams, hotwords: Hotwords, options: Options
+) -> Any:
     """End the word begun, as that word of the lexicon, or NONE of them."""
     text = state.part if word == NONE else trie.word_text[word]
     state.history = mixed(state.history ^ mixed(text))
@@ -207,7 +218,7 @@ def end(state, word, trie, ngrams, hotwords, options):  # type: ignore[no-untype
 
 
 @njit
-def ends(state, trie):  # type: ignore[no-untyped-def]
+def ends(state: Any, trie: Trie) -> Any:
     """Which words the one begun may be: from and to in `trie.words`; (-1, 0): an unknown one."""
     if state.trie >= 0:
         begin, end = trie.word_begins[state.trie], trie.word_begins[state.trie + 1]
@@ -219,7 +230,7 @@ def ends(state, trie):  # type: ignore[no-untyped-def]
 
 
 @njit
-def lend(state, trie, ngrams, hotwords, options):  # type: ignore[no-untyped-def]
+def lend(state: Any, trie: Trie, ngrams: Ngrams, hotwords: Hotwords, options: Options) -> Any:
     """What the word begun may come to: its best unigram, and hotwords half heard."""
     state.ahead = 0.0
     if ngrams.of_words and state.part != 0:

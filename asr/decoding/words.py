@@ -1,12 +1,22 @@
-"""From units on a time line to words: where one ends and the next begins."""
+"""From units on a time line to words: where one ends and the next begins.
+
+CTC emits a unit in a frame or two, near the beginning of its sound, and blanks until the next one.
+So a word begins a little before its first unit and goes on after its last one; how far was measured
+against known times (docs/alignment.md). All decoders' word times come from here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from asr.decoding.hypothesis import Word
 from asr.units.symbols import Units
+
+# Chosen on training data by `tools/bench_alignment.py`.
+LEAD_S = 0.04  # from the beginning of a word to the first frame of its first unit
+LETTER_S = 0.08  # from the first frame of a word's last unit to its end, for each of its letters
 
 
 @dataclass(frozen=True)
@@ -19,21 +29,44 @@ class TimedUnit:
     confidence: float
 
 
-def words_of(units: Units, emitted: Sequence[TimedUnit]) -> tuple[Word, ...]:
-    """The words that units spell, in order.
+def words_of(
+    units: Units,
+    emitted: Sequence[TimedUnit],
+    spelled: Iterable[tuple[str, range]] | None = None,
+) -> tuple[Word, ...]:
+    """The words that units spell, in order, none reaching into another.
 
-    A word lasts from its first unit's start to its last unit's end; its confidence is the mean of
-    its units'.
+    A word begins `LEAD_S` before its first unit, but after the middle between that and the word
+    before. It ends with the frames of its last unit, or `LETTER_S` for each of the unit's letters
+    after its first frame, where the next word has not begun. Its confidence is the mean of its
+    units'. `spelled` are the words and the positions of their units where the units cannot say:
+    words of phones.
     """
-    words = []
-    for word, positions in units.spell([unit.symbol for unit in emitted]):
-        spelled = [emitted[position] for position in positions]
-        words.append(
-            Word(
-                word=word,
-                start_s=round(max(0.0, spelled[0].start_s), 3),
-                end_s=round(spelled[-1].end_s, 3),
-                confidence=round(sum(unit.confidence for unit in spelled) / len(spelled), 4),
-            )
+    if spelled is None:
+        spelled = units.spell([unit.symbol for unit in emitted])
+    words = [(word, [emitted[position] for position in places]) for word, places in spelled]
+    starts_s = _starts_s([own for _, own in words])
+    ends_s = [
+        min(max(own[-1].end_s, own[-1].start_s + LETTER_S * units.sounds(own[-1].symbol)), next_s)
+        for (_, own), next_s in zip(words, [*starts_s[1:], math.inf], strict=False)
+    ]
+    return tuple(
+        Word(
+            word=word,
+            start_s=round(start_s, 3),
+            end_s=round(end_s, 3),
+            confidence=round(sum(unit.confidence for unit in own) / len(own), 4),
         )
-    return tuple(words)
+        for (word, own), start_s, end_s in zip(words, starts_s, ends_s, strict=True)
+    )
+
+
+def _starts_s(words: Sequence[Sequence[TimedUnit]]) -> list[float]:
+    """Where each word begins, given its units."""
+    starts_s = []
+    end_s = -math.inf  # of the units of the word before
+    for own in words:
+        first_s = own[0].start_s
+        starts_s.append(max(0.0, first_s - LEAD_S, (end_s + first_s) / 2))
+        end_s = own[-1].end_s
+    return starts_s

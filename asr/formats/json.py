@@ -30,5 +30,9 @@ class JsonWriter:
             "score": round(transcript.score, 4),
             "words": [asdict(word) for word in transcript.words],
         }
+        if len(transcript.nbest) > 1:
+            record["nbest"] = [
+                {"text": one.text, "score": round(one.score, 4)} for one in transcript.nbest
+            ]
         json.dump(record, stream, ensure_ascii=False, indent=self.indent)
         stream.write("\n")

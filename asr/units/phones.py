@@ -109,6 +109,10 @@ class PhoneUnits(Units):
         for position, symbol in enumerate(symbols):
             yield symbol, range(position, position + 1)
 
+    def sounds(self, symbol: str) -> int:
+        """One phone."""
+        return 1
+
     def reference(self, text: str) -> str | None:
         """The phones of a text; None where a word is not in the lexicon."""
         try:

@@ -107,6 +107,10 @@ class SentencePieceUnits(Units):
             raise UnknownSymbolError(pieces[labels.index(0)][0], text)
         return labels
 
+    def sounds(self, symbol: str) -> int:
+        """The letters without the mark."""
+        return len(symbol.removeprefix(MARK))
+
     def spell(self, symbols: Sequence[str]) -> Iterator[tuple[str, range]]:
         """A word begins at each piece with the mark; a mark alone is no part of the word."""
         start = 0

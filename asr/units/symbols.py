@@ -44,6 +44,10 @@ class Units(Protocol):
         """The text of labels, without blanks."""
         return " ".join(word for word, _ in self.spell([self.symbols[label] for label in labels]))
 
+    def sounds(self, symbol: str) -> int:
+        """How many letters, or phones, a symbol stands for: how long its sound is, roughly."""
+        return len(symbol)
+
     def reference(self, text: str) -> str | None:
         """What is decoded where a normalised text is heard rightly; None where nobody can say.
 

@@ -156,9 +156,9 @@ def stage(command: Command) -> int:
     words = command.words
     if words[0] in ("pip", "make"):
         return 0
-    if words[0] != "asr" or words[1] in ("transcribe", "describe", "gates", "lm"):
+    if words[0] != "asr" or words[1] in ("transcribe", "describe", "gates"):
         return 5
-    order = {"doctor": 0, "prepare": 1, "run": 2, "train": 3, "tune": 3, "evaluate": 4}
+    order = {"doctor": 0, "prepare": 1, "run": 2, "train": 3, "tune": 3, "lm": 3, "evaluate": 4}
     return 3 if "data=all" in words else order.get(words[1], 0)
 
 
@@ -184,6 +184,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_noise(folder / f"PATH/colours/{speaker}/blue-1.wav", "blue")
     for manifest in ("train.jsonl", "b.jsonl", "lists/train.jsonl"):
         write_manifest(folder / manifest, audio=folder / "speech")
+    (folder / "words.txt").write_text("GO\nSIX\n")
+    (folder / "names.txt").write_text("six\nsix six\t3.0\n")
     (folder / "books.txt").write_text("the cat sat on the mat\nthe dog sat on the cat\n")
     for name in (
         "meeting.wav",

@@ -1,0 +1,88 @@
+"""A decoder's settings: those that name files, and how a bundle carries such files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from asr.errors import UserError
+from asr.files import InputError, digest_file, resolve_inside, write_atomically
+
+# The settings that name a file, and how that is called in a bundle.
+FILES = {"lm": "lm-{}.bin", "lexicon": "words-{}.txt", "hotwords": "hotwords-{}.txt"}
+
+
+def digested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with the content of files in the place of their paths.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    return {
+        key: _digest(key, value) if key in FILES and isinstance(value, str) else value
+        for key, value in settings.items()
+    }
+
+
+def _digest(key: str, path: str) -> str:
+    try:
+        return digest_file(path)
+    except OSError as error:
+        raise UserError(f"decoder.{key}={path} cannot be read: {error.strerror}.") from None
+
+
+def carried(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Settings for a bundle in a folder, which gets copies of the files they name.
+
+    A name has the content's digest in it, so that files of earlier settings stay as they are.
+    Language models are compiled.
+
+    Raises:
+        UserError: a file cannot be read or written.
+    """
+    found = dict(settings)
+    for key, name in FILES.items():
+        if not isinstance(settings.get(key), str):
+            continue
+        digest = _digest(key, settings[key])
+        target = folder / name.format(digest[:8])
+        if key == "lm":
+            from asr.language.ngram import NgramModel
+
+            NgramModel.load(settings[key]).save(target)
+        elif Path(settings[key]).resolve() != target.resolve():
+            with write_atomically(target, "wb") as stream, Path(settings[key]).open("rb") as source:
+                shutil.copyfileobj(source, stream)
+        found[key] = {"file": target.name, "digest": digest_file(target)}
+    return found
+
+
+def resolved(settings: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    """Settings of a bundle with the paths of its files, once they are known to be its own.
+
+    Raises:
+        UserError: a file is missing, leads outside, or is another one.
+    """
+    found = dict(settings)
+    for key, value in settings.items():
+        if not isinstance(value, Mapping) or key not in FILES:
+            continue
+        if folder is None or not {"file", "digest"} <= value.keys():
+            raise UserError(f"the decoder's {key} names no file of the bundle")
+        try:
+            path = resolve_inside(folder, str(value["file"]))
+        except InputError as error:
+            raise UserError(f"{folder}: {error}: the bundle is damaged.") from None
+        if digest_file(path) != value["digest"]:
+            raise UserError(
+                f"{path} is not the file that the bundle was written with: copy the folder again."
+            )
+        found[key] = str(path)
+    return found
+
+
+def names(settings: Mapping[str, Any]) -> list[str]:
+    """The files of a bundle that its decoder's settings name."""
+    return [str(value["file"]) for value in settings.values() if isinstance(value, Mapping)]
