@@ -283,7 +283,8 @@ def test_places_outside_the_file_are_refused(
     [
         ("word", 8, 5), ("word", 8, -1), ("word", 3, 3), ("word", 8, B + 100),
         ("first_child", 0, 2), ("first_child", 1, 5), ("first_child", 4, 2),
-        ("first_child", 4, 1000), ("first_child", -1, 10), ("first_child", -1, 1000), ("first_child", 6, 6),
+        ("first_child", 4, 1000), ("first_child", -1, 10), ("first_child", -1, 1000),
+        ("first_child", 6, 6),
         ("suffix", 0, 1), ("suffix", 6, -1), ("suffix", 6, 6), ("suffix", 6, 9),
         ("log_prob", 4, np.nan), ("backoff", 4, np.nan), ("backoff", 4, -np.inf),
         ("ends", 1, 0), ("ends", -1, 999),
