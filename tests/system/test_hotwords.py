@@ -16,9 +16,14 @@ import pytest
 
 pytest.importorskip("espeakng_loader", reason="needs the extra .[synth]")
 
-NAMES = frozenset(
-    ["alice", "arthur", "barbara", "charles", "daniel", "edward", "emma", "frank", "george", "hannah", "harold", "irene", "jacob", "julia", "kevin", "laura", "martin", "nancy", "oliver", "peter", "rachel", "robert", "sandra", "simon", "susan", "thomas", "victor", "anderson", "baker", "carter", "cooper", "fisher", "graham", "hudson", "jackson", "kennedy", "lambert", "marshall", "nelson", "parker", "porter", "russell", "shepherd", "turner", "walker", "watson", "young"]
-)
+NAMES = frozenset({
+    "alice", "arthur", "barbara", "charles", "daniel", "edward", "emma", "frank", "george",
+    "hannah", "harold", "irene", "jacob", "julia", "kevin", "laura", "martin", "nancy", "oliver",
+    "peter", "rachel", "robert", "sandra", "simon", "susan", "thomas", "victor", "anderson",
+    "baker", "carter", "cooper", "fisher", "graham", "hudson", "jackson", "kennedy", "lambert",
+    "marshall", "nelson", "parker", "porter", "russell", "shepherd", "turner", "walker", "watson",
+    "young",
+})  # fmt: skip
 TRAINING = (
     *("recipe.options.sentences=700", "model.hidden=128", "model.layers=1", "trainer.max_epochs=9"),
     *("trainer.threads=1", "trainer.accelerator=cpu"),
