@@ -292,3 +292,11 @@ def test_words_stand_where_our_beam_puts_them(files: Path, given: dict[str, Any]
     [ours] = BeamDecoder(UNITS, 0.04, 0.01, **given).decode_one(emissions)
     assert [word.word for word in theirs.words] == ["a", "bb"]
     assert theirs.words == ours.words
+
+
+@pytest.mark.parametrize("given", [{}, {"lexicon": "words.txt"}])
+def test_one_label_is_tried_beside_a_likelier_blank(files: Path, given: dict[str, Any]) -> None:
+    given = {key: files / name for key, name in given.items()}
+    emissions = np.log(np.array([[0.58, 0.01, 0.4, 0.01]] * 2, np.float32))  # a: 0.64 in all
+    decoder = FlashlightDecoder(UNITS, 0.04, tokens=1, **given)
+    assert decoder.decode_one(emissions)[0].text == "a"
