@@ -29,7 +29,7 @@ from asr.units.symbols import Units
 
 BLANK = 0
 LN_10 = math.log(10.0)  # KenLM's logarithms are those to base 10
-IMPOSSIBLE = -1e4  # natural log: nothing comes of it, and unlike -inf it can be subtracted
+IMPOSSIBLE = -1e4  # natural log: nothing comes of it, and unlike -inf it can be taken back
 USE_BEAM = "use decoder=beam"
 
 
@@ -140,7 +140,7 @@ class FlashlightDecoder:
         """Log-probabilities `[T', V]` of one utterance to its hypotheses, the best first."""
         frames, size = emissions.shape
         padded = np.full((frames + bool(self.words), size), IMPOSSIBLE, np.float32)
-        np.maximum(emissions, IMPOSSIBLE, out=padded[:frames])
+        padded[:frames] = emissions
         if self.words:  # [T', V] -> [T' + 1, V]
             padded[frames, self.units.symbols.index(SPACE)] = 0.0
         found: dict[str, Hypothesis] = {}

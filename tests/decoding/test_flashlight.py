@@ -300,3 +300,23 @@ def test_one_label_is_tried_beside_a_likelier_blank(files: Path, given: dict[str
     emissions = np.log(np.array([[0.58, 0.01, 0.4, 0.01]] * 2, np.float32))  # a: 0.64 in all
     decoder = FlashlightDecoder(UNITS, 0.04, tokens=1, **given)
     assert decoder.decode_one(emissions)[0].text == "a"
+
+
+def test_a_word_begun_is_weighed_by_the_likeliest_word_it_may_become(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("a\nbb\n")
+    arpa = LETTERS.replace("-0.5\ta", "-4.0\ta").replace("-0.6\tb", "-0.1\tbb").replace("|", "cc")
+    (tmp_path / "lm.arpa").write_text(arpa)
+    emissions = peaks("a_b")
+    emissions[0] = np.log([0.01, 0.01, 0.5, 0.48])
+    given: dict[str, Any] = {"lexicon": tmp_path / "words.txt", "lm": tmp_path / "lm.arpa"}
+    decoder = FlashlightDecoder(UNITS, 0.04, beam=1, alpha=1.0, **given)
+    assert decoder.decode_one(emissions)[0].text == "bb"  # of the one path that is kept
+
+
+@pytest.mark.parametrize("given", [{}, {"lexicon": "words.txt"}])
+def test_labels_of_no_probability_are_never_heard(files: Path, given: dict[str, Any]) -> None:
+    given = {key: files / name for key, name in given.items()}
+    sure = np.where(peaks("a|_abb__") > -1, 0.0, -np.inf).astype(np.float32)
+    decoder = FlashlightDecoder(UNITS, 0.04, nbest=3, **given)
+    [best] = decoder.decode_one(sure)
+    assert (best.text, best.score) == ("a ab", 0.0)
