@@ -130,6 +130,7 @@ def test_a_text_is_as_good_as_the_best_that_any_decoder_found() -> None:
 STAND_IN = """
 def beam_search(probabilities, alphabet, beam, least):
     assert alphabet[0] == "_" and alphabet[1] == " " and 0 < least < 1 / len(alphabet)
+    assert abs(probabilities.sum(axis=1) - 1).max() < 1e-3
     found, last = [], 0
     for label in probabilities.argmax(axis=1):
         if label not in (0, last):
