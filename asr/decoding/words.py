@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from asr.decoding.confidence import product
 from asr.decoding.hypothesis import Word
 from asr.units.symbols import Units
 
@@ -38,9 +39,9 @@ def words_of(
 
     A word begins `LEAD_S` before its first unit, but after the middle between that and the word
     before. It ends with the frames of its last unit, or `LETTER_S` for each of the unit's letters
-    after its first frame, where the next word has not begun. Its confidence is the mean of its
-    units'. `spelled` are the words and the positions of their units where the units cannot say:
-    words of phones.
+    after its first frame, where the next word has not begun. Its confidence is raw: see
+    `asr.decoding.confidence`. `spelled` are the words and the positions of their units where the
+    units cannot say: words of phones.
     """
     if spelled is None:
         spelled = units.spell([unit.symbol for unit in emitted])
@@ -55,7 +56,7 @@ def words_of(
             word=word,
             start_s=round(start_s, 3),
             end_s=round(end_s, 3),
-            confidence=round(sum(unit.confidence for unit in own) / len(own), 4),
+            confidence=product(unit.confidence for unit in own),
         )
         for (word, own), start_s, end_s in zip(words, starts_s, ends_s, strict=True)
     )
