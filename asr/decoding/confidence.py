@@ -1,9 +1,11 @@
-"""How sure a decoder is of each word: a raw figure that tells right from wrong, and its calibration.
+"""How sure a decoder is of each word: a raw figure that parts right from wrong, and a calibration.
 
-A word's raw confidence is the product over its units of the highest posterior that each reaches; the
-beam search takes the square root of that, times the share of its hypotheses that have the word in
-that place (`asr.decoding.shares`). docs/confidence.md has what else was tried, with figures. A raw
-confidence is no probability until a `Calibration` has made it one.
+A word's raw confidence is the product over its units of the highest posterior that each reaches.
+The beam search takes the square root of that, times the share of its hypotheses that have the word
+in that place (`asr.decoding.shares`). A raw confidence is no probability until a `Calibration` has
+made it one. What else was tried, with figures, stands in docs/confidence.md: on AN4's validation
+split the product's normalised cross entropy, once calibrated, is 0.31, that of the units' least
+posterior 0.31, of their mean 0.30, of a mean over frames 0.11 to 0.14.
 """
 
 from __future__ import annotations

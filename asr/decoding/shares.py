@@ -1,7 +1,8 @@
 """How many of a search's hypotheses have a word, weighed by their scores; compiled by Numba.
 
-The word posterior of an N-best list (Wessel, Schlüter, Macherey and Ney 2001, section III). The list
-is all that the search has left at the end, not only what it returns.
+That is the posterior of a word in an N-best list (Wessel, Schlüter, Macherey and Ney, "Confidence
+measures for large vocabulary continuous speech recognition", 2001). The list is all that the search
+has left at the end, not only what it returns.
 """
 
 from __future__ import annotations
@@ -56,19 +57,19 @@ def _words(nodes: np.ndarray, node: int, last_word: int, labels: Labels) -> np.n
     while place >= 0:
         count += 1
         place = nodes[place, 0]
-    path = np.empty(count, np.int32)
+    path = np.empty(count, np.int64)
     place = node
     for position in range(count - 1, -1, -1):
         path[position] = place
         place = nodes[place, 0]
     words = np.empty(count + 1, np.uint64)
     used, part = 0, np.uint64(0)
-    for place in path:
-        label = nodes[place, 1]
+    for step in path:
+        label = nodes[step, 1]
         role = labels.role[label]
         if role == PHONE:
-            if nodes[place, 2] >= 0:
-                words[used] = np.uint64(nodes[place, 2])
+            if nodes[step, 2] >= 0:
+                words[used] = np.uint64(nodes[step, 2])
                 used += 1
             continue
         if role in (SEPARATOR, WORD, BEGIN) and part != 0:
