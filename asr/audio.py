@@ -100,12 +100,34 @@ def load(
         waveform, rate_hz = _decode_with_soundfile(path, start_s, end_s)
     if not len(waveform):
         raise AudioError("too-short", f"{path} has no samples")
-    # Written so that NaN, which compares as false, is refused as well.
-    if not max(waveform.max(), -waveform.min()) <= MAXIMUM_AMPLITUDE:
-        raise AudioError("not-finite", f"{path} has samples that are no numbers, or beyond measure")
+    _check_amplitude(path, waveform)
     if rate_hz != SAMPLE_RATE_HZ:
         waveform = soxr.resample(waveform, rate_hz, SAMPLE_RATE_HZ, quality="HQ")
     return waveform
+
+
+def blocks(path: str | Path) -> Iterator[npt.NDArray[np.float32]]:
+    """A file in pieces that together are what `load` gives, at constant memory.
+
+    Where that is only known at the end, an error comes after pieces. A file that FFmpeg decodes
+    comes as one piece. Where a rate is converted, samples may differ from `load`'s by rounding.
+
+    Raises:
+        AudioError: as `load`.
+    """
+    if Path(path).suffix.lower() in CODEC_EXTENSIONS:
+        yield load(path)
+        return
+    with _open(path) as sound:
+        rate_hz = _checked_rate(path, sound)
+        pieces = _finite(path, _counted(path, sound))
+        if rate_hz == SAMPLE_RATE_HZ:
+            yield from pieces
+            return
+        stream = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+        for piece in pieces:
+            yield stream.resample_chunk(piece)
+        yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def to_int16(waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
@@ -140,9 +162,7 @@ def _decode_with_soundfile(
     path: str | Path, start_s: float, end_s: float | None
 ) -> tuple[npt.NDArray[np.float32], int]:
     with _open(path) as sound:
-        rate_hz = sound.samplerate
-        if rate_hz not in SAMPLE_RATES_HZ:
-            raise AudioError("not-audio", f"{path} claims {rate_hz} samples a second")
+        rate_hz = _checked_rate(path, sound)
         whole = start_s == 0.0 and end_s is None
         if sound.frames >= _UNKNOWN_FRAMES:
             samples = np.concatenate(list(_blocks(path, sound)))
@@ -158,18 +178,36 @@ def _decode_with_soundfile(
         except soundfile.LibsndfileError as error:
             raise AudioError("truncated", f"{path} breaks off: {_why(error)}") from None
         wanted = sound.frames if whole else count
-        # MP3 states no length that binds: libsndfile estimates it, so fewer samples are no fault.
-        if sound.format not in ("MP3", "MPEG") and len(samples) < wanted:
-            raise AudioError(
-                "truncated", f"{path} breaks off: {len(samples)} of {wanted} samples can be read"
-            )
+        _check_count(path, sound, len(samples), wanted)
         if whole:
             _check_header(path, sound)
     return _mono(samples), rate_hz
 
 
+def _counted(path: str | Path, sound: soundfile.SoundFile) -> Iterator[npt.NDArray[np.float32]]:
+    """The samples of a whole file, its channels averaged; raises where some are missing."""
+    count = 0
+    for block in _blocks(path, sound):
+        count += len(block)
+        yield _mono(block)
+    if not count:
+        raise AudioError("too-short", f"{path} has no samples")
+    if sound.frames < _UNKNOWN_FRAMES:
+        _check_count(path, sound, count, sound.frames)
+        _check_header(path, sound)
+
+
+def _finite(
+    path: str | Path, blocks: Iterator[npt.NDArray[np.float32]]
+) -> Iterator[npt.NDArray[np.float32]]:
+    for block in blocks:
+        if len(block):
+            _check_amplitude(path, block)
+        yield block
+
+
 def _blocks(path: str | Path, sound: soundfile.SoundFile) -> Iterator[npt.NDArray[np.float32]]:
-    """The samples of a file that does not say how many it has."""
+    """The samples of a file, whether or not it says how many it has."""
     # After each block soundfile seeks to where it is already, which fails at an unforeseen end.
     sound.seekable = lambda: False
     while True:
@@ -180,6 +218,25 @@ def _blocks(path: str | Path, sound: soundfile.SoundFile) -> Iterator[npt.NDArra
         yield block
         if len(block) < _BLOCK_FRAMES:
             return
+
+
+def _checked_rate(path: str | Path, sound: soundfile.SoundFile) -> int:
+    rate_hz: int = sound.samplerate
+    if rate_hz not in SAMPLE_RATES_HZ:
+        raise AudioError("not-audio", f"{path} claims {rate_hz} samples a second")
+    return rate_hz
+
+
+def _check_amplitude(path: str | Path, waveform: npt.NDArray[np.float32]) -> None:
+    # Written so that NaN, which compares as false, is refused as well.
+    if not max(waveform.max(), -waveform.min()) <= MAXIMUM_AMPLITUDE:
+        raise AudioError("not-finite", f"{path} has samples that are no numbers, or beyond measure")
+
+
+def _check_count(path: str | Path, sound: soundfile.SoundFile, found: int, wanted: int) -> None:
+    # MP3 states no length that binds: libsndfile estimates it, so fewer samples are no fault.
+    if sound.format not in ("MP3", "MPEG") and found < wanted:
+        raise AudioError("truncated", f"{path} breaks off: {found} of {wanted} samples can be read")
 
 
 def _mono(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -73,6 +73,11 @@ class Bundle:
         return self.features.hop_s * self.network.subsampling
 
     @property
+    def offset_s(self) -> float:
+        """Where the first frame of emissions begins; it stands for the middle of its window."""
+        return (self.features.window_s - self.seconds_per_frame) / 2
+
+    @property
     def digest(self) -> str:
         """The same for two bundles that give the same text: weights, units, features, decoder.
 
@@ -95,8 +100,7 @@ class Bundle:
         given = {
             "units": self.units,
             "seconds_per_frame": self.seconds_per_frame,
-            # A frame of emissions stands for the middle of the window it begins with.
-            "offset_s": (self.features.window_s - self.seconds_per_frame) / 2,
+            "offset_s": self.offset_s,
         }
         component = registry.find("decoders", str(settings.get("name")))
         if "normaliser" in inspect.signature(component).parameters:

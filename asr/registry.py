@@ -36,6 +36,7 @@ COMPONENTS: dict[str, dict[str, str]] = {
     "formats": {
         "txt": "asr.formats.txt:TxtWriter",
         "json": "asr.formats.json:JsonWriter",
+        "ctm": "asr.formats.ctm:CtmWriter",
     },
 }
 

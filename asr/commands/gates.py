@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from asr.commands.output import printable
+from asr.commands.output import check_writable, printable
 from asr.description import read_description
 from asr.errors import UserError
 from asr.files import explain_write_errors, write_atomically
@@ -99,17 +99,8 @@ def _targets(output: str | None, png: str | None, recording: str, model: Path) -
             raise UserError(f"{printable(target)} is the recording, and would be overwritten.")
         if Path(os.path.realpath(model)) in Path(os.path.realpath(target)).parents:
             raise UserError(f"{printable(target)} lies in the model's folder: write elsewhere.")
-        _check_writable(target)
+        check_writable(target)
     return targets
-
-
-def _check_writable(target: Path) -> None:
-    """Find that a file can be written before any work is done, and make nothing for it yet."""
-    first = next(path for path in (target, *target.parents) if os.path.exists(path.parent))
-    trial = first.with_name(f".{first.name}.trial")  # of what would have to be made
-    with explain_write_errors(first):
-        trial.touch()
-        trial.unlink(missing_ok=True)
 
 
 def _shown(excerpt: Excerpt) -> str:

@@ -228,6 +228,23 @@ def _format_names(formats: str | None, output: str | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+@app.command("align", help=manual.ALIGN)
+def align(
+    model: Model,
+    audio: Annotated[str, typer.Argument(metavar="AUDIO", show_default=False, help="A recording.")],
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", show_default=False, help="What is said in it: a file.")
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write the CTM here; else print it."),
+    ] = None,
+) -> int:
+    from asr.commands import align as command
+
+    return command.align(model, audio, text, output)
+
+
 @app.command("describe", help=manual.DESCRIBE)
 def describe(
     model: Model,

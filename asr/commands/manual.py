@@ -14,6 +14,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "From audio to text": {
         "transcribe": "turn recordings into text, with times and confidence",
+        "align": "where the words of a known text are in a recording",
         "describe": "what a model is, was trained on and scored",
         "gates": "what the gates of an LSTM did while it heard a recording",
     },
@@ -185,6 +186,22 @@ TRANSCRIBE = "\n\n".join(
             "  asr transcribe runs/an4/base/model meeting.wav",
             "  asr transcribe runs/an4/base/model calls/ 'more/*.flac' -o out/",
             "  asr transcribe runs/an4/base/model meeting.wav --json",
+        ),
+    ]
+)
+
+ALIGN = "\n\n".join(
+    [
+        "Where the words of a known text are in a recording.",
+        "Writes CTM: a line for each word, with the recording's name, channel 1, start and duration"
+        " in seconds, the word and its confidence. The text is a file of any number of lines,"
+        " normalised as the model's own texts. A * that stands alone is speech of any length, or"
+        " none, that is not in the text. A recording of hours needs no more memory than one of"
+        " minutes (docs/alignment.md).",
+        _as_it_stands(
+            "Examples",
+            "  asr align runs/an4/base/model meeting.wav meeting.txt -o meeting.ctm",
+            "  asr align runs/an4/base/model meeting.wav meeting.txt",
         ),
     ]
 )

@@ -110,6 +110,19 @@ class Folder:
         return {name: self._folder / f"{recording.name}.{name}" for name in self._writers}
 
 
+def check_writable(target: Path) -> None:
+    """Find that a file can be written before any work is done, and make nothing for it yet.
+
+    Raises:
+        UserError: it cannot.
+    """
+    first = next(path for path in (target, *target.parents) if os.path.exists(path.parent))
+    trial = first.with_name(f".{first.name}.trial")  # of what would have to be made
+    with explain_write_errors(first):
+        trial.touch()
+        trial.unlink(missing_ok=True)
+
+
 def printable(path: Path | str) -> str:
     """A path as text; bytes of it that are no UTF-8 are spelled out."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

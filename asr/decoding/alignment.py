@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numba
@@ -58,7 +59,7 @@ class Span:
 
 def frames_needed(labels: Sequence[int]) -> int:
     """The fewest frames that can spell labels: one each, and a blank between equal ones."""
-    repeats = sum(one == other for one, other in zip(labels, labels[1:], strict=False))
+    repeats = sum(one == other for one, other in pairwise(labels))
     return len(labels) + repeats
 
 
@@ -76,7 +77,8 @@ def align(emissions: Emissions, labels: Sequence[int], gaps: Collection[int] = (
         gaps: numbers from 0 to U.
 
     Raises:
-        AlignmentError: the frames are too few for the labels, or no path has a probability.
+        AlignmentError: the frames are too few for the labels, no path has a probability, or an
+            emission is no number.
         ValueError: a label or gap is out of range.
     """
     frames, size = emissions.shape
@@ -107,6 +109,8 @@ def _spans(
     for begin in range(0, len(states), CHUNK_FRAMES):
         chunk = states[begin : begin + CHUNK_FRAMES]
         rows = np.asarray(emissions[begin : begin + CHUNK_FRAMES])
+        if np.isnan(rows).any():
+            raise AlignmentError("there are emissions that are no numbers")
         (inside,) = np.nonzero(chunk % 2)
         which = chunk[inside] // 2
         np.add.at(sums, which, rows[inside, labels[which]].astype(np.float64))

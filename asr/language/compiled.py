@@ -89,7 +89,7 @@ def open_model(path: str | Path) -> NgramModel:
         arrays = {name: _map(path, header, name, begin, size) for name in _DTYPES}
         numbers = {name: int(header[name]) for name in _NUMBERS}
         kind = header["kind"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise _damaged(path, str(error)) from None
     nodes, words = len(arrays["word"]), len(arrays["ends"])
     if any(len(arrays[name]) != nodes for name in ("log_prob", "backoff", "suffix")):
@@ -121,7 +121,7 @@ def _read_header(path: str | Path) -> tuple[Any, int, int]:
         raise UserError(f"Cannot read the language model {path}: {error.strerror}.") from None
     try:
         header = json.loads(encoded)
-    except ValueError:
+    except (RecursionError, ValueError):
         raise _damaged(path, "its header cannot be read") from None
     if not isinstance(header, dict):
         raise _damaged(path, "its header cannot be read")

@@ -50,7 +50,8 @@ class Scratch:
         if size < SMALL_BYTES:
             return np.zeros(length, dtype)
         with self.file() as file:
-            os.posix_fallocate(file.fileno(), 0, size)  # a full disk is found here, not later
+            if hasattr(os, "posix_fallocate"):  # so that a full disk is found here, not later
+                os.posix_fallocate(file.fileno(), 0, size)
             return np.asarray(np.memmap(file, dtype, "r+", shape=(length,)))
 
     def file(self) -> Any:

@@ -160,7 +160,7 @@ def _interpolate(
         for node in range(begin, end):
             seen = adjusted[node]
             total += seen
-            kept = order == 0 or count[node] > thresholds[order]
+            kept = count[node] > thresholds[order]
             left += amounts[order, min(seen, 3)] if kept else seen
         rest[parent] = left / total
         for node in range(begin, end):

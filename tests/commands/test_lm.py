@@ -67,7 +67,9 @@ def test_the_same_input_gives_the_same_bytes(lm: Asr, name: str) -> None:
 def test_a_converted_model_is_the_one_that_is_made_directly(lm: Asr) -> None:
     for name in ("lm.arpa", "lm.arpa.gz", "lm.bin"):
         lm("text.txt", "-o", name)
-    assert gzip.decompress(Path("lm.arpa.gz").read_bytes()) == Path("lm.arpa").read_bytes()
+    zipped = Path("lm.arpa.gz").read_bytes()
+    assert gzip.decompress(zipped) == Path("lm.arpa").read_bytes()
+    assert zipped[3:8] == bytes(5)  # neither its name nor the time, which would be other bytes
     for source, target in (("lm.arpa", "lm.bin"), ("lm.arpa.gz", "lm.bin"), ("lm.bin", "lm.arpa")):
         status, said, _ = lm(source, "-o", f"again-{target}")
         assert status == 0
@@ -111,7 +113,7 @@ def test_a_prepared_corpus_gives_the_texts_of_a_split(lm: Asr) -> None:
 
 
 def test_a_vocabulary_is_a_list_or_a_dictionary_and_all_its_words_are_known(lm: Asr) -> None:
-    dictionary = ";;; a comment\nCAT  K AE T\nCAT(2)  K A T\nThirteen  TH\n<sil>  SIL\nE-MAIL  IY\n"
+    dictionary = ";;;comment\nCAT  K AE T\nCAT(2)  K A T\nThirteen  TH\n<sil>  SIL\nE-MAIL  IY\n"
     Path("words.dic").write_text(dictionary)
     status, said, _ = lm("text.txt", "-o", "lm.bin", "--vocabulary", "words.dic")
     assert status == 0
@@ -162,6 +164,12 @@ def test_pruning_is_as_the_thresholds_say(lm: Asr) -> None:
 def test_texts_are_left_as_they_are_where_no_normaliser_is_wanted(lm: Asr) -> None:
     lm("text.txt", "-o", "lm.bin", "--normaliser", "none")
     assert words_of("lm.bin") >= {"The", "sat.", "A", "dog,"}
+
+
+def test_the_mark_of_the_byte_order_is_no_part_of_the_first_word(lm: Asr) -> None:
+    Path("text.txt").write_bytes(b"\xef\xbb\xbfone two\n")
+    lm("text.txt", "-o", "lm.bin", "--normaliser", "none")
+    assert words_of("lm.bin") == {"one", "two"}
 
 
 def test_a_test_text_gets_its_perplexity_with_and_without_unknown_words(lm: Asr) -> None:

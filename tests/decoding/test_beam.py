@@ -329,3 +329,11 @@ def test_a_model_of_letters_is_no_help_to_phones(tmp_path: Path) -> None:
     (tmp_path / "lm.arpa").write_text(LETTER_ARPA)
     with pytest.raises(UserError, match="a model of letters needs units that spell"):
         BeamDecoder(PHONES, 0.04, lm=tmp_path / "lm.arpa")
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_emissions_that_are_no_probabilities_have_no_text_and_no_score(value: float) -> None:
+    broken = torch.full((6, 4), -1.4)
+    broken[3] = value
+    (best,) = BeamDecoder(LETTERS, 0.04).decode(broken[None], torch.tensor([6]))[0]
+    assert (best.text, best.score) == ("", -math.inf)

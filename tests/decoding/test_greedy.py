@@ -101,13 +101,14 @@ def test_the_score_is_the_log_probability_of_the_path() -> None:
 
 def test_words_stand_where_their_units_were_emitted() -> None:
     first, second = decode(["-aab-|-b---"])[0].words
-    assert (first.word, first.start_s, first.end_s) == ("ab", 0.04, 0.16)
-    assert (second.word, second.start_s, second.end_s) == ("b", 0.28, 0.32)
+    # Frames 1 to 3, and frame 7, of 0.04 s each; from 0.04 s before to 0.08 s after the last unit.
+    assert (first.word, first.start_s, first.end_s) == ("ab", 0.0, 0.2)
+    assert (second.word, second.start_s, second.end_s) == ("b", 0.24, 0.36)
 
 
 def test_the_offset_moves_words_in_time() -> None:
     (word,) = decode(["-a"], offset_s=10.0)[0].words
-    assert (word.start_s, word.end_s) == (10.04, 10.08)
+    assert (word.start_s, word.end_s) == (10.0, 10.12)
 
 
 def test_a_words_confidence_is_the_mean_of_its_units_highest_posteriors() -> None:

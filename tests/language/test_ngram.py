@@ -122,6 +122,13 @@ def test_pasts_with_one_future_are_one_state(small: NgramModel) -> None:
     assert after(small, ["a", "a"])[1] == after(small, ["a"])[1] == 4
 
 
+def test_a_suffix_that_no_future_depends_on_is_passed_over(tmp_path: Path) -> None:
+    """Without its backoff `b a` has no influence on what follows `<s> b a` and `a b a`."""
+    model = NgramModel.load(write(tmp_path, SMALL.replace("b a\t-0.15", "b a")))
+    assert model.suffix.tolist() == [0, 0, 0, 0, 0, 0, 5, 5, 4, 4, 4]
+    assert after(model, ["<s>", "b", "a"])[1] == after(model, ["b", "a"])[1] == 4
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_probabilities_are_those_that_backing_off_defines(tmp_path: Path, seed: int) -> None:
     """Of models with holes: n-grams whose beginnings or ends are not in them."""
@@ -226,6 +233,7 @@ def test_a_compiled_model_that_is_cut_off_anywhere_is_refused(compiled: Path, re
         (b"asr-lm\r\n\x01\0\0\0\x08\0\0\0no json!" + bytes(100), "its header cannot be read"),
         (b"asr-lm\r\n\x01\0\0\0\x02\0\0\0[]" + bytes(100), "its header cannot be read"),
         (b"asr-lm\r\n\x01\0\0\0\x02\0\0\0{}" + bytes(100), "is damaged"),
+        (b"asr-lm\r\n\x01\0\0\0\0\0\1\0" + b"[" * 2**16, "its header cannot be read"),
         (b"asr-lm\r\n\x01\0\0\0\xff\xff\xff\xff{}" + bytes(100), "its header cannot be read"),
     ],
 )
@@ -275,7 +283,8 @@ def test_places_outside_the_file_are_refused(
     [
         ("word", 8, 5), ("word", 8, -1), ("word", 3, 3), ("word", 8, B + 100),
         ("first_child", 0, 2), ("first_child", 1, 5), ("first_child", 4, 2),
-        ("first_child", 4, 1000), ("first_child", -1, 10), ("first_child", 6, 6),
+        ("first_child", 4, 1000), ("first_child", -1, 10), ("first_child", -1, 1000),
+        ("first_child", 6, 6),
         ("suffix", 0, 1), ("suffix", 6, -1), ("suffix", 6, 6), ("suffix", 6, 9),
         ("log_prob", 4, np.nan), ("backoff", 4, np.nan), ("backoff", 4, -np.inf),
         ("ends", 1, 0), ("ends", -1, 999),
@@ -289,6 +298,12 @@ def test_a_damaged_index_is_found_on_loading(
     replace(small, **{name: array}).save(tmp_path / "lm.bin")
     with pytest.raises(UserError, match=r"lm\.bin is damaged"):
         NgramModel.load(tmp_path / "lm.bin")
+
+
+def test_a_context_that_follows_itself_is_found_on_loading(small: NgramModel) -> None:
+    first_child = small.first_child.copy()
+    first_child[3:7] = 6  # so that node 6 is a child of node 6, and yet none falls
+    assert replace(small, first_child=first_child).fault() == "an n-gram comes before its context"
 
 
 def test_unsorted_words_after_a_context_are_found_on_loading(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def stage(command: Command) -> int:
     words = command.words
     if words[0] in ("pip", "make"):
         return 0
-    if words[0] != "asr" or words[1] in ("transcribe", "describe", "gates"):
+    if words[0] != "asr" or words[1] in ("transcribe", "align", "describe", "gates"):
         return 5
     order = {"doctor": 0, "prepare": 1, "run": 2, "train": 3, "tune": 3, "lm": 3, "evaluate": 4}
     return 3 if "data=all" in words else order.get(words[1], 0)
@@ -196,6 +196,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "rooms/b.wav",
     ):
         write_noise(folder / name, "words of a meeting")
+    (folder / "meeting.txt").write_text("go six\n* go\n")
     for page in PAGES:
         for block in blocks(page):
             if block.path:
