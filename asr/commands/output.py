@@ -56,14 +56,18 @@ class Screen:
             transcript = self._waiting.pop(recording.path, None)
             if transcript is None:
                 continue
-            if self._several and self._format == "txt":
-                sys.stdout.write(f"{transcript.source}\t")
-            if self._format == "txt" and sys.stdout.isatty():
-                sys.stdout.flush()
-                Console(highlight=False).print(coloured(transcript), soft_wrap=True)
-            else:
-                self._writer.write(transcript, sys.stdout)
+            self.show(transcript)
         sys.stdout.flush()
+
+    def show(self, transcript: Transcript) -> None:
+        """Print one; on a terminal with its doubtful words in a colour."""
+        if self._several and self._format == "txt":
+            sys.stdout.write(f"{transcript.source}\t")
+        if self._format == "txt" and sys.stdout.isatty():
+            sys.stdout.flush()
+            Console(highlight=False).print(coloured(transcript), soft_wrap=True)
+        else:
+            self._writer.write(transcript, sys.stdout)
 
 
 def coloured(transcript: Transcript) -> Text:

@@ -154,7 +154,8 @@ class BeamDecoder:
             labels, spelled = self._spelled(nodes, int(places[k, 0]), int(places[k, 1]), whole)
             hypothesis = Hypothesis(" ".join(word for word, _ in spelled), float(scores[k, 1]))
             if rank == 0:
-                words = words_of(self.units, self._timed(emissions, labels), spelled)
+                timed = self._timed(emissions, labels)
+                words = words_of(self.units, timed, spelled, math.prod)
                 shares = word_shares(nodes, places, scores, int(k), self._labels)
                 words = tuple(
                     replace(word, confidence=shared(word.confidence, float(share)))

@@ -11,7 +11,7 @@ posterior 0.31, of their mean 0.30, of a mean over frames 0.11 to 0.14.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,11 +23,6 @@ from asr.errors import UserError
 FEWEST_WORDS = 50  # that a calibration is fitted on
 SMALLEST = 1e-6  # a confidence's least distance from 0 and 1 where its logit is taken
 STEPS, HALVINGS = 100, 40  # of Newton's method; five steps are usual
-
-
-def product(posteriors: Iterable[float]) -> float:
-    """The raw confidence of a word whose units reach these posteriors at their peaks."""
-    return math.prod(posteriors)
 
 
 def shared(confidence: float, share: float) -> float:
@@ -93,8 +88,8 @@ class Calibration:
         wrong ones (Platt 1999; Lin, Lin and Weng 2007).
 
         Raises:
-            NotCalibratedError: the words are too few, all right or all wrong, or the surer ones
-                were not more often right.
+            NotCalibratedError: the words are too few, all right or all wrong, all of one
+                confidence, or the surer ones were not more often right.
         """
         good = np.asarray(right, bool)  # [N]
         count, many = len(good), int(np.count_nonzero(good))
@@ -102,8 +97,11 @@ class Calibration:
             raise NotCalibratedError(f"{count} words were heard, {FEWEST_WORDS} are needed")
         if many in (0, count):
             raise NotCalibratedError(f"all {count} words were {'right' if many else 'wrong'}")
+        logits = _logit(np.asarray(confidences, float))  # [N]
+        if np.ptp(logits) == 0:
+            raise NotCalibratedError(f"all {count} words had the same confidence")
         targets = np.where(good, (many + 1) / (many + 2), 1 / (count - many + 2))  # [N]
-        inputs = np.stack([_logit(np.asarray(confidences, float)), np.ones(count)])  # [2, N]
+        inputs = np.stack([logits, np.ones(count)])  # [2, N]
         slope, intercept = _newton(inputs, targets)
         if not slope > 0:
             raise NotCalibratedError("words of higher confidence were not more often right")
@@ -132,7 +130,7 @@ def _newton(inputs: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
     for _ in range(STEPS):
         found = 1 / (1 + np.exp(-np.clip(weights @ inputs, -500, 500)))  # [N]
         gradient = inputs @ (found - targets)  # [2]
-        # The ridge keeps it solvable where all confidences are the same.
+        # The ridge keeps it solvable where a step went so far that all of them are 0 or 1.
         curvature = (inputs * (found * (1 - found))) @ inputs.T + 1e-12 * np.eye(2)  # [2, 2]
         step = np.linalg.solve(curvature, gradient)
         for _ in range(HALVINGS):

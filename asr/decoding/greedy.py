@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -60,7 +61,7 @@ class GreedyDecoder:
         ]
 
     def _words(self, emitted: list[TimedUnit]) -> tuple[Word, ...]:
-        return calibrated(words_of(self.units, emitted), self.calibration)
+        return calibrated(words_of(self.units, emitted, joined=math.prod), self.calibration)
 
     def _timed(self, unit: int, start: float, end: float, peak: float) -> TimedUnit:
         return TimedUnit(

@@ -37,7 +37,8 @@ class Reliability:
     `nce` is the normalised cross entropy: the share of the uncertainty about right and wrong that
     the confidences take away. 1 is perfect, 0 no better than the share of right words alone, below
     0 worse than that (Siu, Gish and Richardson, "Improved estimation, evaluation and applications
-    of confidence measures for speech recognition", Eurospeech 1997). None where all words are right, or all wrong.
+    of confidence measures for speech recognition", Eurospeech 1997). None where all words are
+    right, or all wrong.
     """
 
     words: int
