@@ -21,7 +21,7 @@ from asr.units.phones import PhoneUnits
 from asr.units.pieces import SentencePieceUnits
 from asr.units.symbols import BLANK, Units
 
-LETTERS = CharacterUnits((BLANK, "|", "a", "b", "ab"))
+LETTERS = CharacterUnits((BLANK, "|", "a", "b", "ab", "ba"))
 PHONES = PhoneUnits.from_pronunciations({"to": ("T", "U"), "two": ("T", "U"), "toe": ("T",)})
 EXACT = {"beam": 20_000, "nbest": 20_000, "token_threshold": 1e9, "beam_threshold": 1e9}
 
@@ -227,7 +227,7 @@ def test_words_are_found_again_as_far_as_ten_words_away_however_long_the_texts_a
 
 
 def test_the_peaks_of_a_words_units_are_multiplied_in_the_beam_too() -> None:
-    posteriors = torch.full((6, 5), 0.02)
+    posteriors = torch.full((6, 6), 0.02)
     for frame, (label, peak) in enumerate([(2, 0.7), (2, 0.9), (0, 0.9), (3, 0.8), (1, 0.9)]):
         posteriors[frame, label] = peak
     posteriors[5, 2] = 0.9
@@ -244,7 +244,7 @@ def test_the_peaks_of_a_words_units_are_multiplied_in_the_beam_too() -> None:
 
 @pytest.mark.parametrize("frames", [0, 1])
 def test_where_nothing_is_heard_no_word_has_a_confidence(frames: int) -> None:
-    silent = torch.log_softmax(torch.tensor([[9.0, 0, 0, 0, 0]] * frames).reshape(1, frames, 5), -1)
+    silent = torch.log_softmax(torch.tensor([[9.0, 0, 0, 0, 0, 0]] * frames).reshape(1, frames, 6), -1)
     for decoder in (GreedyDecoder(LETTERS, 0.1), BeamDecoder(LETTERS, 0.1)):
         assert decoder.decode(silent, torch.tensor([frames]))[0][0].words == ()
 

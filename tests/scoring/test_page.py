@@ -125,3 +125,4 @@ def test_a_page_without_confidences_draws_none() -> None:
         html = page(build("t", [utterance]))
         assert "svg" not in read(html).tags
         assert "calibration error" not in html
+        assert "<dt>confidence</dt>" not in html
