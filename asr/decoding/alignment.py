@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from asr.kernels import inner
 
 BLANK = 0
 # What a frame of a gap costs where it is speech: whatever the text has, the text explains.
@@ -226,7 +227,7 @@ def _check(score: float) -> None:
 # from last - (n - f) to f: others cannot be reached, or cannot reach the end.
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _forward(
     labels: npt.NDArray[np.int32],
     straight: Sums,
@@ -250,7 +251,7 @@ def _forward(
             blanks[u] = max(blanks[u], before) + score
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _step_back(straight: Sums, blanks: Sums, sums: Sums, low: int, high: int) -> None:
     last = len(straight) - 1
     for u in range(low, high + 1):
@@ -259,7 +260,7 @@ def _step_back(straight: Sums, blanks: Sums, sums: Sums, low: int, high: int) ->
             sums[u] = max(max(sums[u], blanks[u + 1]), sums[u + 1] + straight[u + 1])
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _backward(
     labels: npt.NDArray[np.int32],
     straight: Sums,
@@ -281,7 +282,7 @@ def _backward(
             blanks[u] += gaps[row] if gap[u] else rows[row, 0]
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _entry(straight: Sums, blanks: Sums, sums: Sums, state: int) -> tuple[int, float]:
     """By how many states the best way into a state comes from before, and its sum."""
     u = state // 2
@@ -296,7 +297,7 @@ def _entry(straight: Sums, blanks: Sums, sums: Sums, state: int) -> tuple[int, f
     return step, score
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def _forward_traced(
     labels: npt.NDArray[np.int32],
     straight: Sums,

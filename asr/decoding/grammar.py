@@ -9,8 +9,9 @@ import numpy as np
 
 from asr.decoding import states
 from asr.decoding.lexicon import Lexicon
-from asr.decoding.states import Labels, Ngrams, Trie, mixed, njit
+from asr.decoding.states import Labels, Ngrams, Trie, mixed
 from asr.errors import UserError
+from asr.kernels import kernel
 from asr.language.ngram import NgramModel
 from asr.units.characters import SPACE, CharacterUnits
 from asr.units.phones import PhoneUnits
@@ -71,6 +72,7 @@ def labels_of(units: Units, ngrams: NgramModel | None, heard: dict[str, int]) ->
         role=np.array([role_of(units, label) for label in range(size)], np.int8),
         text=np.array([_hash(code) for code in codes], np.uint64),
         power=np.array([pow(BASE, len(code), 2**64) for code in codes], np.uint64),
+        first=np.array([1 << (code[0] & 63) if code else 0 for code in codes], np.uint64),
         letter_begins=letters[0],
         letters=letters[1],
         hot_begins=hot[0],
@@ -159,6 +161,12 @@ def trie_of(
     if of_words and ngrams is not None:
         unigram = ngrams.log_prob[1 + lm_word]
         np.maximum.at(ahead, node, np.repeat(unigram[owner], lengths))
+    bits = np.uint64(1) << (codes & np.uint64(63))  # two characters may have one bit
+    begun = np.ones(len(codes), bool)
+    begun[begins[:-1]] = False
+    following = np.zeros(len(keys) + 1, np.uint64)
+    np.bitwise_or.at(following, node[np.flatnonzero(begun) - 1], bits[begun])
+    following[-1] = np.bitwise_or.reduce(bits[~begun], initial=0)
     last = node[begins[1:] - 1] if len(owner) else NO_INTEGERS
     ending = np.unique(np.stack([last, owner], axis=1), axis=0) if len(owner) else NO_INTEGERS
     ending = ending.reshape(-1, 2)
@@ -174,6 +182,7 @@ def trie_of(
     return Trie(
         keys=table,
         nodes=nodes,
+        following=following,
         word_begins=word_begins,
         words=ending[:, 1].astype(np.int32),
         ahead=ahead,
@@ -186,7 +195,7 @@ def trie_of(
     )
 
 
-@njit
+@kernel
 def _fill(table: np.ndarray, nodes: np.ndarray, keys: np.ndarray) -> None:
     mask = np.uint64(len(table) - 1)
     for node in range(len(keys)):

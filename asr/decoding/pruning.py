@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from asr.decoding.states import Options, njit
+from asr.decoding.states import BLANK, Options
+from asr.kernels import inner
 
 
-@njit
+@inner
 def _select(values: np.ndarray, count: int, wanted: int) -> float:
     """The `wanted`-th largest of the first `count` values, which are reordered (Hoare's select)."""
     low, high, target = 0, count - 1, wanted - 1
@@ -34,12 +35,15 @@ def _select(values: np.ndarray, count: int, wanted: int) -> float:
     return values[target]
 
 
-@njit
+@inner
 def likely_labels(
     frame: np.ndarray, options: Options, chosen: np.ndarray, scratch: np.ndarray
 ) -> int:
     """Fill in the labels of a frame that are worth a look, the blank left out; how many."""
-    least = frame.max() - options.token_threshold
+    most = frame[BLANK]
+    for label in range(1, len(frame)):
+        most = max(most, frame[label])
+    least = most - options.token_threshold
     count = 0
     for label in range(1, len(frame)):
         if frame[label] >= least:
@@ -61,7 +65,7 @@ def likely_labels(
     return kept
 
 
-@njit
+@inner
 def prune(count: int, found: Any, beam: Any, values: Any, options: Options) -> Any:
     """Copy the best states into the beam; how many, and the log of what masses were divided by."""
     best, largest = -np.inf, 0.0

@@ -32,11 +32,11 @@ from asr.decoding.states import (
     ends,
     lend,
     mixed,
-    njit,
 )
+from asr.kernels import inner, kernel
 
 
-@njit
+@inner
 def _propose(
     state: Any,
     label: int,
@@ -75,7 +75,7 @@ def _propose(
     return count + 1
 
 
-@njit
+@inner
 def _extend(
     state: Any,
     new: Any,
@@ -121,7 +121,7 @@ def _extend(
     return count
 
 
-@njit
+@inner
 def _step(
     frame: Any,
     kept: int,
@@ -134,7 +134,7 @@ def _step(
     models: Any,
 ) -> Any:
     """The states after a frame, in `found`, not yet pruned; how many."""
-    options = models[-1]
+    labels, trie, _, _, options = models
     chosen, values, new = work
     count = 0
     mask = len(table) - 1
@@ -160,10 +160,15 @@ def _step(
     if kept == options.beam:  # so many there are already that are better than what is below
         floor = max(floor, worst)
     likely = likely_labels(frame, options, chosen, values)
+    role, first, following = labels.role, labels.first, trie.following
+    closed, root = trie.closed, len(trie.following) - 1
     for position in range(kept):
         state = beam[position]
+        bits = following[state.trie if state.part != 0 else root] if closed else ~np.uint64(0)
         for index in range(likely):
             label = chosen[index]
+            if closed and role[label] == LETTER and bits & first[label] == 0:
+                continue  # no word goes on so
             acoustic = state.acoustic
             if label == state.last:
                 if state.blank == 0.0:
@@ -178,7 +183,7 @@ def _step(
     return count
 
 
-@njit
+@kernel
 def search(
     emissions: np.ndarray,
     labels: Labels,
@@ -232,7 +237,7 @@ def search(
     return nodes[:used].copy(), places, scores + scale, whole
 
 
-@njit
+@kernel
 def _finish(kept: int, beam: Any, new: Any, models: Any) -> Any:
     """Whole hypotheses of the states that are left; where there is none, those cut off."""
     _, trie, ngrams, hotwords, options = models
@@ -261,7 +266,7 @@ def _finish(kept: int, beam: Any, new: Any, models: Any) -> Any:
     return places[:0], scores[:0], True
 
 
-@njit
+@inner
 def _merge(state: Any, scores: Any, histories: Any, count: int) -> Any:
     """Add a hypothesis, or its mass to that of the same words; how many there are then."""
     for there in range(count):

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
+from asr.kernels import inner
 from asr.language.ngram import advance
 
 # What a label does to the word that has been begun: goes on with it, ends it, is a word by itself,
@@ -27,6 +27,7 @@ class Labels(NamedTuple):
     role: np.ndarray  # int8 [V]
     text: np.ndarray  # uint64 [V]
     power: np.ndarray  # uint64 [V]
+    first: np.ndarray  # uint64 [V]: the bit of its first character
     letter_begins: np.ndarray  # int32 [V + 1] into letters
     letters: np.ndarray  # int32: words of a language model of letters
     hot_begins: np.ndarray  # int32 [V + 1] into hot_letters
@@ -41,6 +42,7 @@ class Trie(NamedTuple):
 
     keys: np.ndarray  # uint64 [slots], 0 where free
     nodes: np.ndarray  # int32 [slots]
+    following: np.ndarray  # uint64 [nodes + 1]: bits of characters that go on; last: that begin
     word_begins: np.ndarray  # int32 [nodes + 1] into words
     words: np.ndarray  # int32: the words that end at a node
     ahead: np.ndarray  # float32 [nodes]: the best unigram among the words that go on
@@ -113,10 +115,8 @@ STATE = np.dtype(
     align=True,
 )
 
-njit = numba.njit(cache=True, nogil=True)
 
-
-@njit
+@inner
 def mixed(value: np.uint64) -> np.uint64:
     """Splitmix64: each bit of the value decides about each of the result."""
     value = np.uint64(value + np.uint64(0x9E3779B97F4A7C15))
@@ -125,7 +125,7 @@ def mixed(value: np.uint64) -> np.uint64:
     return np.uint64(value ^ (value >> np.uint64(31)))
 
 
-@njit
+@inner
 def _find(trie: Trie, text: np.uint64) -> int:
     """The node of a beginning; OUTSIDE where no word begins so."""
     mask = np.uint64(len(trie.keys) - 1)
@@ -137,7 +137,7 @@ def _find(trie: Trie, text: np.uint64) -> int:
     return OUTSIDE
 
 
-@njit
+@inner
 def ask(ngrams: Ngrams, state: int, word: int) -> tuple[float, int]:
     return advance(
         ngrams.word,
@@ -150,7 +150,7 @@ def ask(ngrams: Ngrams, state: int, word: int) -> tuple[float, int]:
     )
 
 
-@njit
+@inner
 def _hear(hotwords: Hotwords, hot: int, letters: np.ndarray) -> tuple[float, int]:
     given = 0.0
     for letter in letters:
@@ -159,7 +159,7 @@ def _hear(hotwords: Hotwords, hot: int, letters: np.ndarray) -> tuple[float, int
     return given, hot
 
 
-@njit
+@inner
 def begin(
     state: Any,
     label: int,
@@ -191,7 +191,7 @@ def begin(
     return True
 
 
-@njit
+@inner
 def end(
     state: Any, word: int, trie: Trie, ngrams: Ngrams, hotwords: Hotwords, options: Options
 ) -> Any:
@@ -217,7 +217,7 @@ def end(
         state.score += hotwords.given[state.hot]
 
 
-@njit
+@inner
 def ends(state: Any, trie: Trie) -> Any:
     """Which words the one begun may be: from and to in `trie.words`; (-1, 0): an unknown one."""
     if state.trie >= 0:
@@ -229,7 +229,7 @@ def ends(state: Any, trie: Trie) -> Any:
     return NONE, 0
 
 
-@njit
+@inner
 def lend(state: Any, trie: Trie, ngrams: Ngrams, hotwords: Hotwords, options: Options) -> Any:
     """What the word begun may come to: its best unigram, and hotwords half heard."""
     state.ahead = 0.0

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from asr.errors import UserError
+from asr.kernels import kernel
 from asr.language.ngram import END, START, UNKNOWN
 from asr.language.trie import MOST_NODES, Int32
 
@@ -206,7 +206,7 @@ def _merged(one: _Run, other: _Run, scratch: Scratch) -> _Run:
     return _Run(keys[:used], counts[:used])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _merge(keys_a: Any, counts_a: Any, keys_b: Any, counts_b: Any, keys: Any, counts: Any) -> Any:
     """Two sorted runs as one in `keys` and `counts`; how long it is."""
     a, b, used = 0, 0, 0

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.kernels import kernel
 from asr.language.counting import START_ID, Counts, Int64, Scratch
 from asr.language.ngram import Kind, NgramModel
 from asr.language.trie import Float32, Trie, child_of, levels
@@ -83,7 +83,7 @@ def estimate(
     return Estimate(NgramModel.from_trie(counts.words, trie, kind), discounts)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _find_suffixes(word: Any, first_child: Any, suffix: Any) -> None:
     """The node of each n-gram without its first word; where a text has one, it has the other."""
     for parent in range(1, len(word)):
@@ -107,7 +107,7 @@ def _adjusted(
     return adjusted
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _count_suffixes(suffix: Any, first: Any, adjusted: Any) -> None:
     for node in range(first, len(suffix)):
         adjusted[suffix[node]] += 1
@@ -131,7 +131,7 @@ def _discounts(adjusted: Int64) -> Discounts:
     return Discounts(values)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _interpolate(
     first_child: Any,
     suffix: Any,

@@ -13,11 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import UserError
+from asr.kernels import inner, kernel
 from asr.language.trie import Float32, Int32, Trie, child_of, levels, link
 
 Kind = Literal["words", "characters"]
@@ -26,7 +26,7 @@ START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 SPACE = "|"  # among characters
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def advance(
     word: Any, first_child: Any, log_prob: Any, backoff: Any, suffix: Any, state: Any, word_id: Any
 ) -> Any:
@@ -47,7 +47,7 @@ def advance(
     return spent, np.int32(node)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _follow(
     word: Any, first_child: Any, log_prob: Any, backoff: Any, suffix: Any, state: Any, ids: Any
 ) -> Any:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from asr.kernels import inner, kernel
 
 Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
@@ -49,7 +50,7 @@ class Trie:
     backoff: Float32
 
 
-@numba.njit(cache=True, nogil=True)
+@inner
 def child_of(word: Any, first_child: Any, node: Any, word_id: Any) -> Any:
     """The child of a node by a word; 0 where there is none (the root is nobody's child)."""
     if node == 0:
@@ -67,7 +68,7 @@ def child_of(word: Any, first_child: Any, node: Any, word_id: Any) -> Any:
     return 0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def link(word: Any, first_child: Any, log_prob: Any, backoff: Any, suffix: Any) -> None:
     """Fill in `suffix`, and the `log_prob` of nodes that have none: what backing off gives.
 
