@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from asr.decoding.states import BEGIN, LETTER, PHONE, SEPARATOR, WORD, Labels, njit
+from asr.decoding.states import BEGIN, LETTER, PHONE, SEPARATOR, WORD, Labels
+from asr.kernels import kernel
 
 # So many words of one hypothesis may stand between a word and the same one in another, beyond the
 # difference of their lengths; so that what this takes grows with their length, not its square.
@@ -34,7 +35,7 @@ def word_shares(
     return _shares(nodes, places, weights, best, labels)
 
 
-@njit
+@kernel
 def _shares(
     nodes: np.ndarray, places: np.ndarray, weights: np.ndarray, best: int, labels: Labels
 ) -> np.ndarray:
@@ -49,7 +50,7 @@ def _shares(
     return np.minimum(shares, 1.0)
 
 
-@njit
+@kernel
 def _words(nodes: np.ndarray, node: int, last_word: int, labels: Labels) -> np.ndarray:
     """The words on the way to a node, each as the hash of its text, of phones as its number."""
     count = 0
@@ -90,7 +91,7 @@ def _words(nodes: np.ndarray, node: int, last_word: int, labels: Labels) -> np.n
     return words[:used]
 
 
-@njit
+@kernel
 def _add_common(words: np.ndarray, others: np.ndarray, weight: float, shares: np.ndarray) -> None:
     """Add a weight to the share of each word that stands in the other hypothesis too."""
     begin, end, other_end = 0, len(words), len(others)

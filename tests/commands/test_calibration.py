@@ -153,6 +153,11 @@ def test_what_has_been_calibrated_is_not_again_until_something_changes(
     run("decoder=beam", "decoder.calibrate=true")
     run("decoder=beam", "decoder.beam=20", "decoder.calibrate=true")
     assert len(fitted) == 2
+    greedy, beam = (
+        json.loads(Path(f"runs/an4/base/calibration-{name}.json").read_text())["slope"]
+        for name in ("greedy", "beam")
+    )
+    assert greedy != pytest.approx(beam, rel=1e-3)
 
 
 def test_weights_are_found_first_and_the_calibration_with_them() -> None:

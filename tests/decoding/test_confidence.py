@@ -244,7 +244,9 @@ def test_the_peaks_of_a_words_units_are_multiplied_in_the_beam_too() -> None:
 
 @pytest.mark.parametrize("frames", [0, 1])
 def test_where_nothing_is_heard_no_word_has_a_confidence(frames: int) -> None:
-    silent = torch.log_softmax(torch.tensor([[9.0, 0, 0, 0, 0, 0]] * frames).reshape(1, frames, 6), -1)
+    silent = torch.log_softmax(
+        torch.tensor([[9.0, 0, 0, 0, 0, 0]] * frames).reshape(1, frames, 6), -1
+    )
     for decoder in (GreedyDecoder(LETTERS, 0.1), BeamDecoder(LETTERS, 0.1)):
         assert decoder.decode(silent, torch.tensor([frames]))[0][0].words == ()
 
