@@ -291,7 +291,10 @@ def test_a_text_of_other_words_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch
     assert shown(monkeypatch, "[b] other") == "[b] other\n"
 
 
-def test_into_a_pipe_goes_the_text_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_into_a_pipe_goes_the_text_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
     assert transcribe(str(MODEL), ["0.wav"], None, ["txt"], {}) == 0
     printed = capsys.readouterr().out
     assert printed == asr.load(MODEL).transcribe(["0.wav"])[0].text + "\n"
