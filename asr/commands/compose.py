@@ -219,7 +219,10 @@ def _check_override(word: str, override: Override, known: dict[str, Any]) -> Non
     if override.is_sweep_override():
         raise UserError(SEVERAL.format(word))
     key, value = _key(word), override.value()
-    for name in [key, *(_leaves(value, f"{key}.") if isinstance(value, dict) else [])]:
+    names = [key]
+    if isinstance(value, dict) and known.get(key, value) is not None:
+        names += _leaves(value, f"{key}.")
+    for name in names:
         if name not in known:
             last = name.rpartition(".")[2]
             same = [one for one in known if one.rpartition(".")[2] == last]

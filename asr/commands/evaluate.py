@@ -6,21 +6,19 @@ import os
 import platform
 import shlex
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from asr.commands import decoders, weights
+from asr.commands import calibration, decoders, weights
 from asr.commands.devices import choose_device
+from asr.commands.hypotheses import Decoded, decode
 from asr.commands.references import references, results
 from asr.commands.runs import run_folder
+from asr.commands.validation import Validation, trained_on_split
 from asr.config import Config
 from asr.decoding.settings import digested
 from asr.errors import UserError
@@ -45,15 +43,6 @@ KEPT = (
 )
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """What came out of the utterances, by position: a text, or why there is none."""
-
-    texts: dict[int, str]
-    failures: dict[int, str]
-    seconds: float
-
-
 def evaluate(config: Config) -> int:
     """Score a model on a split, or say that it has been done.
 
@@ -71,9 +60,11 @@ def evaluate(config: Config) -> int:
     bundle = _load(folder, config)
     digest = bundle.digest
     settings = decoders.settings_of(config)
+    validation = Validation(config, bundle, digest, corpus, notes)
     if decoders.asked_to(config, "tune"):
-        seen = trained_on_split(bundle.trained, corpus, weights.SPLIT)
-        settings = weights.tuned(config, bundle, digest, corpus, seen, notes)
+        settings = weights.tuned(validation, settings)
+    if decoders.asked_to(config, "calibrate"):
+        settings = calibration.calibrated(validation, settings)
     stamp = Stamp(
         bundle=digest,
         corpus=corpus.fingerprint,
@@ -102,7 +93,7 @@ def evaluate(config: Config) -> int:
     decoded = decode(bundle, split, notes)
     # Phones stay as the lexicon writes them.
     written = partial(normalise, corpus.normaliser) if measure is WER else unchanged
-    found = results(said, decoded.texts, decoded.failures, written)
+    found = results(said, decoded.transcripts, decoded.failures, written)
     trained_on = trained_on_split(bundle.trained, corpus, config.split)
     audio_s = float(split.durations_s.sum())
     rtfx = audio_s / decoded.seconds
@@ -134,6 +125,7 @@ def evaluate(config: Config) -> int:
         model=str(folder),
         hardware=hardware,
         stamp=stamp,
+        reliability=report.reliability,
     )
     record.write(target, metrics, found, report)
     if own and not decoded.failures:
@@ -180,56 +172,6 @@ def _metrics(report: Report, **others: Any) -> Metrics:
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **others,
     )
-
-
-def decode(bundle: Bundle, split: Split, notes: Console) -> Decoded:
-    """What the model hears in every utterance of a split, with a progress bar on a terminal.
-
-    Where a batch fails its utterances are tried one by one, so that only the faulty one is lost.
-    """
-    from asr.waveforms import BATCH_S, batches_by_length, waveform_of
-
-    texts: dict[int, str] = {}
-    failures: dict[int, str] = {}
-
-    def recognise(positions: Sequence[int]) -> list[str]:
-        ids = [split.ids[position] for position in positions]
-        waveforms = [
-            waveform_of(split.waveform(position), id)
-            for position, id in zip(positions, ids, strict=True)
-        ]
-        transcripts = bundle.recognise(waveforms, ids)
-        return [transcript.text for transcript in transcripts]
-
-    durations = split.durations_s.tolist()
-    started = time.perf_counter()
-    with _progress(notes) as progress:
-        task = progress.add_task("decoding", total=sum(durations))
-        for batch in batches_by_length(durations, BATCH_S):
-            try:
-                texts.update(zip(batch, recognise(batch), strict=True))
-            except Exception:  # noqa: BLE001
-                _one_by_one(batch, recognise, texts, failures)
-            progress.advance(task, sum(durations[position] for position in batch))
-    return Decoded(texts, failures, time.perf_counter() - started)
-
-
-def _one_by_one(
-    batch: Sequence[int],
-    recognise: Callable[[Sequence[int]], list[str]],
-    texts: dict[int, str],
-    failures: dict[int, str],
-) -> None:
-    for position in batch:
-        try:
-            (texts[position],) = recognise([position])
-        except Exception as error:  # noqa: BLE001
-            failures[position] = f"{type(error).__name__}: {error}"
-
-
-def trained_on_split(trained: dict[str, Any], corpus: Corpus, split: str) -> bool:
-    """Whether a model's weights were fitted on this very split of this very corpus."""
-    return trained.get("corpus") == corpus.fingerprint and split in trained.get("splits", [])
 
 
 def _open(config: Config) -> tuple[Corpus, Split]:
@@ -303,15 +245,3 @@ def _hardware(bundle: Bundle) -> Hardware:
     gpu = bundle.device.type == "cuda"
     device = torch.cuda.get_device_name(bundle.device) if gpu else platform.machine()
     return Hardware(device, torch.get_num_threads(), os.cpu_count() or 1)
-
-
-def _progress(notes: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} s of audio"),
-        TimeRemainingColumn(),
-        console=notes,
-        transient=True,
-        disable=not notes.is_terminal,
-    )

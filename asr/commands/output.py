@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from rich.console import Console
+from rich.text import Text
+
 from asr import registry
 from asr.decoding.hypothesis import Transcript
 from asr.errors import UserError
@@ -16,6 +19,8 @@ from asr.files import explain_write_errors, write_atomically
 from asr.inputs import Recording
 
 FAILURES = "failures.jsonl"
+# Words below these confidences are doubtful, and shown so on a terminal.
+DOUBTFUL = {0.5: "red", 0.8: "yellow"}
 
 
 class Output(Protocol):
@@ -51,10 +56,28 @@ class Screen:
             transcript = self._waiting.pop(recording.path, None)
             if transcript is None:
                 continue
-            if self._several and self._format == "txt":
-                sys.stdout.write(f"{transcript.source}\t")
-            self._writer.write(transcript, sys.stdout)
+            self.show(transcript)
         sys.stdout.flush()
+
+    def show(self, transcript: Transcript) -> None:
+        """Print one; on a terminal with its doubtful words in a colour."""
+        if self._several and self._format == "txt":
+            sys.stdout.write(f"{transcript.source}\t")
+        if self._format == "txt" and sys.stdout.isatty():
+            sys.stdout.flush()
+            Console(highlight=False).print(coloured(transcript), soft_wrap=True)
+        else:
+            self._writer.write(transcript, sys.stdout)
+
+
+def coloured(transcript: Transcript) -> Text:
+    """A transcript's text, its doubtful words in a colour."""
+    words = [
+        Text(word.word, next((c for least, c in DOUBTFUL.items() if word.confidence < least), ""))
+        for word in transcript.words
+    ]
+    text = Text(" ").join(words)
+    return text if text.plain == transcript.text else Text(transcript.text)
 
 
 class Folder:

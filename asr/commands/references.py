@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from asr.decoding.hypothesis import Transcript, Word
 from asr.errors import UserError
 from asr.scoring.rates import Scored
 from asr.scoring.record import Result
@@ -70,7 +71,7 @@ def references(
 
 def results(
     said: list[Said],
-    heard: Mapping[int, str],
+    heard: Mapping[int, Transcript],
     failures: Mapping[int, str],
     written: Callable[[str], str],
 ) -> list[Result]:
@@ -78,12 +79,29 @@ def results(
     found = []
     for one in said:
         if one.position is None:
-            missing, error, hypothesis = one.reason, "", None
+            missing, error, transcript = one.reason, "", None
         else:
             error = failures.get(one.position, "")
             missing = FAILED if error else ""
-            text = heard.get(one.position)
-            hypothesis = None if text is None else written(text)
-        scored = Scored(one.id, one.speaker, one.reference, hypothesis)
+            transcript = heard.get(one.position)
+        scored = Scored(one.id, one.speaker, one.reference, None)
+        if transcript is not None:
+            hypothesis = written(transcript.text)
+            sure = confidences(transcript.words, hypothesis, written)
+            scored = replace(scored, hypothesis=hypothesis, confidences=sure)
         found.append(Result(scored, missing, error))
     return found
+
+
+def confidences(
+    words: Sequence[Word], text: str, written: Callable[[str], str]
+) -> tuple[float, ...] | None:
+    """The confidence of each word of a hypothesis's `written` text.
+
+    A word that is written as several, as `e-mail` may be, lends each its own. None where the words
+    written one by one are not those of the text.
+    """
+    parts = [(part, word.confidence) for word in words for part in written(word.word).split()]
+    if [part for part, _ in parts] != text.split():
+        return None
+    return tuple(confidence for _, confidence in parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,11 @@ from torch import Tensor
 
 from asr.decoding import grammar, search, states
 from asr.decoding.alignment import align
+from asr.decoding.confidence import Calibration, calibrated, shared
 from asr.decoding.hotwords import HotwordList, no_hotwords
 from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.lexicon import Lexicon
+from asr.decoding.shares import word_shares
 from asr.decoding.words import TimedUnit, words_of
 from asr.errors import UserError
 from asr.language.ngram import NgramModel
@@ -34,7 +37,8 @@ class BeamDecoder:
     `lexicon` limits what is decoded to its words, unless `unknown_score`, the natural log added for
     a word that is not in it, is given. `beam` states are kept after each frame, of those within
     `beam_threshold` (natural log) of the best; of a frame, the `tokens` likeliest labels within
-    `token_threshold` of the likeliest are tried. `nbest` hypotheses are returned at most.
+    `token_threshold` of the likeliest are tried. `nbest` hypotheses are returned at most. Words of
+    the best one have a confidence (`asr.decoding.confidence`), calibrated by `calibration`.
 
     Raises:
         UserError: a setting makes no sense, or a file cannot be used; says which.
@@ -61,6 +65,7 @@ class BeamDecoder:
         tokens: int = 50,
         token_threshold: float = 9.0,
         beam_threshold: float = 16.0,
+        calibration: Mapping[str, float] | Calibration | None = None,
     ) -> None:
         for name, number in (("beam", beam), ("nbest", nbest), ("tokens", tokens)):
             if number < 1:
@@ -72,6 +77,7 @@ class BeamDecoder:
         self.seconds_per_frame = seconds_per_frame
         self.offset_s = offset_s
         self.nbest = nbest
+        self.calibration = Calibration.of_settings(calibration)
         if isinstance(lexicon, str | Path):
             lexicon = Lexicon.read(lexicon, normaliser)
         phones = isinstance(units, PhoneUnits)
@@ -149,7 +155,13 @@ class BeamDecoder:
             hypothesis = Hypothesis(" ".join(word for word, _ in spelled), float(scores[k, 1]))
             if rank == 0:
                 timed = self._timed(emissions, labels)
-                hypothesis = replace(hypothesis, words=words_of(self.units, timed, spelled))
+                words = words_of(self.units, timed, spelled, math.prod)
+                shares = word_shares(nodes, places, scores, int(k), self._labels)
+                words = tuple(
+                    replace(word, confidence=shared(word.confidence, float(share)))
+                    for word, share in zip(words, shares[: len(words)], strict=True)
+                )
+                hypothesis = replace(hypothesis, words=calibrated(words, self.calibration))
             found.append(hypothesis)
         return found or [Hypothesis("", -math.inf)]
 
@@ -183,7 +195,7 @@ class BeamDecoder:
                 symbol=self.units.symbols[label],
                 start_s=self.offset_s + span.start_frame * self.seconds_per_frame,
                 end_s=self.offset_s + span.end_frame * self.seconds_per_frame,
-                confidence=span.confidence,
+                confidence=math.exp(emissions[span.start_frame : span.end_frame, label].max()),
             )
             for label, span in zip(labels, align(emissions, labels), strict=True)
         ]

@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from asr.decoding.alignment import align
+from asr.decoding.confidence import Calibration, calibrated
 from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.lexicon import Lexicon
 from asr.decoding.words import TimedUnit, words_of
@@ -71,6 +72,7 @@ class FlashlightDecoder:
         nbest: int = 1,
         tokens: int = 50,
         beam_threshold: float = 16.0,
+        calibration: Mapping[str, float] | Calibration | None = None,
     ) -> None:
         try:
             import flashlight.lib.text.decoder.kenlm  # noqa: F401
@@ -89,6 +91,7 @@ class FlashlightDecoder:
         self.seconds_per_frame = seconds_per_frame
         self.offset_s = offset_s
         self.nbest = nbest
+        self.calibration = Calibration.of_settings(calibration)
         if isinstance(lexicon, str | Path):
             lexicon = Lexicon.read(lexicon, normaliser)
         model = NgramModel.load(lm) if isinstance(lm, str | Path) else lm
@@ -153,7 +156,8 @@ class FlashlightDecoder:
                 break
             else:
                 timed = [] if found else self._timed(emissions, labels)
-                found[text] = Hypothesis(text, score, words_of(self.units, timed))
+                words = words_of(self.units, timed, joined=math.prod)
+                found[text] = Hypothesis(text, score, calibrated(words, self.calibration))
         ranked = sorted(found.values(), key=lambda one: -one.score)
         return ranked or [Hypothesis("", -math.inf)]
 
@@ -176,7 +180,7 @@ class FlashlightDecoder:
                 symbol=self.units.symbols[label],
                 start_s=self.offset_s + span.start_frame * self.seconds_per_frame,
                 end_s=self.offset_s + span.end_frame * self.seconds_per_frame,
-                confidence=span.confidence,
+                confidence=math.exp(emissions[span.start_frame : span.end_frame, label].max()),
             )
             for label, span in zip(labels, align(emissions, labels), strict=True)
         ]

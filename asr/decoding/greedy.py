@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from asr.decoding.hypothesis import Hypothesis
+from asr.decoding.confidence import Calibration, calibrated
+from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.words import TimedUnit, words_of
 from asr.units.symbols import Units
 
@@ -17,14 +21,22 @@ class GreedyDecoder:
 
     `seconds_per_frame` is the time from one frame of emissions to the next, `offset_s` the time at
     which the first begins; together they give the words their times. A hypothesis's score is the
-    natural log of its path's probability, a word's confidence the mean over its units of the
-    highest posterior each unit reaches.
+    natural log of its path's probability, a word's confidence the product over its units of the
+    highest posterior each reaches, calibrated where a `calibration` is given.
     """
 
-    def __init__(self, units: Units, seconds_per_frame: float, offset_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        units: Units,
+        seconds_per_frame: float,
+        offset_s: float = 0.0,
+        *,
+        calibration: Mapping[str, float] | Calibration | None = None,
+    ) -> None:
         self.units = units
         self.seconds_per_frame = seconds_per_frame
         self.offset_s = offset_s
+        self.calibration = Calibration.of_settings(calibration)
 
     @property
     def rate_name(self) -> str:
@@ -42,11 +54,14 @@ class GreedyDecoder:
                 Hypothesis(
                     text=self.units.decode([index for index, _ in units]),
                     score=score,
-                    words=words_of(self.units, [timed for _, timed in units]),
+                    words=self._words([timed for _, timed in units]),
                 )
             ]
             for units, score in zip(emitted, scores, strict=True)
         ]
+
+    def _words(self, emitted: list[TimedUnit]) -> tuple[Word, ...]:
+        return calibrated(words_of(self.units, emitted, joined=math.prod), self.calibration)
 
     def _timed(self, unit: int, start: float, end: float, peak: float) -> TimedUnit:
         return TimedUnit(

@@ -85,4 +85,8 @@ def resolved(settings: Mapping[str, Any], folder: Path | None) -> dict[str, Any]
 
 def names(settings: Mapping[str, Any]) -> list[str]:
     """The files of a bundle that its decoder's settings name."""
-    return [str(value["file"]) for value in settings.values() if isinstance(value, Mapping)]
+    return [
+        str(value["file"])
+        for key, value in settings.items()
+        if key in FILES and isinstance(value, Mapping)
+    ]

@@ -8,8 +8,9 @@ against known times (docs/alignment.md). All decoders' word times come from here
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from asr.decoding.hypothesis import Word
 from asr.units.symbols import Units
@@ -17,6 +18,8 @@ from asr.units.symbols import Units
 # Chosen on training data by `tools/bench_alignment.py`.
 LEAD_S = 0.04  # from the beginning of a word to the first frame of its first unit
 LETTER_S = 0.08  # from the first frame of a word's last unit to its end, for each of its letters
+
+DIGITS = 9  # of a confidence: more are an accident of how floats are added
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,15 @@ def words_of(
     units: Units,
     emitted: Sequence[TimedUnit],
     spelled: Iterable[tuple[str, range]] | None = None,
+    joined: Callable[[Sequence[float]], float] = fmean,
 ) -> tuple[Word, ...]:
     """The words that units spell, in order, none reaching into another.
 
     A word begins `LEAD_S` before its first unit, but after the middle between that and the word
     before. It ends with the frames of its last unit, or `LETTER_S` for each of the unit's letters
-    after its first frame, where the next word has not begun. Its confidence is the mean of its
-    units'. `spelled` are the words and the positions of their units where the units cannot say:
-    words of phones.
+    after its first frame, where the next word has not begun. Its confidence is
+    what `joined` makes of its units'. `spelled` are the words and the positions of their units
+    where the units cannot say: words of phones.
     """
     if spelled is None:
         spelled = units.spell([unit.symbol for unit in emitted])
@@ -55,7 +59,7 @@ def words_of(
             word=word,
             start_s=round(start_s, 3),
             end_s=round(end_s, 3),
-            confidence=round(sum(unit.confidence for unit in own) / len(own), 4),
+            confidence=round(joined([unit.confidence for unit in own]), DIGITS),
         )
         for (word, own), start_s, end_s in zip(words, starts_s, ends_s, strict=True)
     )

@@ -28,7 +28,10 @@ class JsonWriter:
             "duration_s": round(transcript.duration_s, 3),
             "text": transcript.text,
             "score": round(transcript.score, 4),
-            "words": [asdict(word) for word in transcript.words],
+            "words": [
+                {**asdict(word), "confidence": round(word.confidence, 4)}
+                for word in transcript.words
+            ],
         }
         if len(transcript.nbest) > 1:
             record["nbest"] = [

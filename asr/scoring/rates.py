@@ -39,13 +39,15 @@ class Scored:
     """What was said and what was heard, both already normalised, or both as phones with spaces.
 
     `hypothesis` None means that there is none, because the utterance could not be decoded: it is
-    missing. '' means that nothing was heard. `speaker` is '' where unknown.
+    missing. '' means that nothing was heard. `speaker` is '' where unknown. `confidences` are those
+    of the hypothesis's words, None where unknown.
     """
 
     id: str
     speaker: str
     reference: str
     hypothesis: str | None
+    confidences: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.files import replace_folder
+from asr.scoring.confidence import Reliability
 from asr.scoring.page import page
 from asr.scoring.rates import MEASURES, PER, WER, Scored
 from asr.scoring.report import Report
@@ -60,7 +61,7 @@ class Metrics:
 
     `rate_name` says what `rate` is and what there are `count` of: words, or phones, of which no
     character error rate is counted. Rates are infinite where errors stand over no words at all;
-    JSON has null for them.
+    JSON has null for them. `reliability` is None where no confidence is known.
     """
 
     rate_name: str
@@ -87,6 +88,7 @@ class Metrics:
     hardware: Hardware
     date: str
     stamp: Stamp
+    reliability: Reliability | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON and YAML can hold it, each figure by its own name: `wer` and `words`."""
@@ -98,9 +100,12 @@ class Metrics:
             "rate_ci95_drawn": f"{measure.name}_ci95_drawn",
         }
         content = dataclasses.asdict(self)
-        del content["rate_name"]
+        del content["rate_name"], content["reliability"]
         if self.cer is None:
             del content["cer"]
+        if self.reliability is not None:
+            content |= {"ece": self.reliability.ece, "nce": self.reliability.nce}
+            content["confidence_bins"] = [dataclasses.asdict(one) for one in self.reliability.bins]
         return {names.get(key, key): _plain(value) for key, value in content.items()}
 
 
@@ -156,8 +161,9 @@ def write(folder: Path, metrics: Metrics, results: Sequence[Result], report: Rep
     """
     hypotheses = [
         {
-            **dataclasses.asdict(result.scored),
+            **_without_confidences(result.scored),
             "errors": line.scores.errors,
+            **_words(result.scored),
             **({"missing": result.missing} if result.missing else {}),
         }
         for result, line in zip(results, report.lines, strict=True)
@@ -170,6 +176,20 @@ def write(folder: Path, metrics: Metrics, results: Sequence[Result], report: Rep
         if failures:
             _write_lines(new / "failures.jsonl", failures)
         (new / "report.html").write_text(page(report), encoding="utf-8")
+
+
+def _without_confidences(scored: Scored) -> dict[str, Any]:
+    content = dataclasses.asdict(scored)
+    del content["confidences"]
+    return content
+
+
+def _words(scored: Scored) -> dict[str, Any]:
+    """The words of a hypothesis with their confidences, where they are known."""
+    if scored.confidences is None or scored.hypothesis is None:
+        return {}
+    pairs = zip(scored.hypothesis.split(), scored.confidences, strict=True)
+    return {"words": [{"word": word, "confidence": round(sure, 4)} for word, sure in pairs]}
 
 
 def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from asr.scoring.alignment import ABSENT, Op, Pair, align, draw
+from asr.scoring.confidence import Reliability, reliability, right_words
 from asr.scoring.intervals import Interval, bootstrap
 from asr.scoring.rates import MEASURES, PER, Measure, Scored, Scores, score_one
 
@@ -47,7 +48,8 @@ class SpeakerLine:
 class Report:
     """Everything that is shown. `title` says what was scored on what, `facts` what else to know.
 
-    `measure` is what was counted: words, or phones where the model emits those.
+    `measure` is what was counted: words, or phones where the model emits those. `reliability` is of
+    all words whose confidence is known, None where there is no such hypothesis.
     """
 
     title: str
@@ -57,6 +59,7 @@ class Report:
     scores: Scores
     interval: Interval
     lines: tuple[Line, ...]
+    reliability: Reliability | None
 
     @property
     def worst(self) -> list[Line]:
@@ -112,7 +115,26 @@ def build(
     )
     scores = sum((line.scores for line in lines), Scores())
     measure = MEASURES[rate_name]
-    return Report(title, tuple(facts), tuple(warnings), measure, scores, interval, lines)
+    return Report(
+        title,
+        tuple(facts),
+        tuple(warnings),
+        measure,
+        scores,
+        interval,
+        lines,
+        _reliability(lines),
+    )
+
+
+def _reliability(lines: Sequence[Line]) -> Reliability | None:
+    known = [line for line in lines if line.utterance.confidences is not None]
+    if not known:
+        return None
+    return reliability(
+        [one for line in known for one in line.utterance.confidences or ()],
+        [one for line in known for one in right_words(line.pairs)],
+    )
 
 
 def percent(rate: float) -> str:
@@ -124,6 +146,16 @@ def interval_text(interval: Interval) -> str:
     """'6.1 – 9.6 % (95 %, 10 speakers drawn)'."""
     low, high = (percent(bound).removesuffix(" %") for bound in (interval.low, interval.high))
     return f"{low} – {high} % (95 %, {interval.count} {interval.drawn} drawn)"
+
+
+def confidence_text(reliability: Reliability) -> str:
+    """'2.4 % calibration error (ECE), 0.41 normalised cross entropy (NCE)'."""
+    parts = []
+    if reliability.ece is not None:
+        parts.append(f"{percent(reliability.ece)} calibration error (ECE)")
+    if reliability.nce is not None:
+        parts.append(f"{reliability.nce:.2f} normalised cross entropy (NCE)")
+    return ", ".join(parts)
 
 
 def summary_rows(report: Report) -> list[tuple[str, str]]:
@@ -143,6 +175,8 @@ def summary_rows(report: Report) -> list[tuple[str, str]]:
             f"{scores.insertions} inserted ({scores.words} {measure.nouns} said)",
         ),
     ]
+    if report.reliability is not None and report.reliability.words:
+        rows.append(("confidence", confidence_text(report.reliability)))
     if scores.missing:
         lost = f"{scores.missing} of them; all their {measure.nouns} count as deleted"
         rows.append(("missing", lost))

@@ -111,11 +111,11 @@ def test_the_offset_moves_words_in_time() -> None:
     assert (word.start_s, word.end_s) == (10.0, 10.12)
 
 
-def test_a_words_confidence_is_the_mean_of_its_units_highest_posteriors() -> None:
+def test_a_words_confidence_is_the_product_of_its_units_highest_posteriors() -> None:
     # "a" peaks at 0.9 in its second frame, "b" at 0.6 in its only one.
     posteriors = torch.tensor(
         [[[0.1, 0.1, 0.7, 0.1], [0.05, 0.03, 0.9, 0.02], [0.2, 0.1, 0.1, 0.6]]]
     )
     decoder = GreedyDecoder(CharacterUnits(("<blank>", "|", "a", "b")), FRAME_S)
     ((best,),) = decoder.decode(posteriors.log(), torch.tensor([3]))
-    assert best.words[0].confidence == pytest.approx((0.9 + 0.6) / 2, abs=1e-4)
+    assert best.words[0].confidence == pytest.approx(0.9 * 0.6)

@@ -9,7 +9,7 @@ from asr.formats.json import JsonWriter
 TRANSCRIPT = Transcript(
     "déjà.wav",
     1.5,
-    (Hypothesis("g m", -1.25, (Word("g", 0.1, 0.2, 0.9), Word("m", 0.4, 0.6, 1.0))),),
+    (Hypothesis("g m", -1.25, (Word("g", 0.1, 0.2, 0.900012345), Word("m", 0.4, 0.6, 1.0))),),
 )
 
 

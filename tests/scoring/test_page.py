@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
+import pytest
+
 from asr.scoring.page import page
 from asr.scoring.rates import Scored
 from asr.scoring.report import build
@@ -101,3 +103,26 @@ def test_a_page_of_phones_tells_phones_and_no_word_error_rate() -> None:
         assert absent not in html
     assert "WER" in page(build("t", UTTERANCES))
     assert "character error rate" in page(build("t", UTTERANCES))
+
+
+def test_the_page_draws_how_often_words_of_a_confidence_are_right() -> None:
+    heard = Scored("1", "s", "a b c d", "a b x d", (0.95, 0.97, 0.32, 0.99))
+    reader = read(page(build("t", [heard])))
+    assert reader.tags.count("rect") == reader.tags.count("circle") == 2
+    html = page(build("t", [heard]))
+    assert "3 words of 97.0 % confidence: 100.0 % right" in html
+    assert "1 words of 32.0 % confidence: 0.0 % right" in html
+    bar = next(line for line in html.splitlines() if "97.0 %" in line)
+    y, height = (float(re.findall(rf' {name}="([\d.]+)"', bar)[0]) for name in ("y", "height"))
+    assert (y, height) == (pytest.approx(14), pytest.approx(230))  # up to the line of 100 %
+    assert re.findall(r'class="middle count" x="[\d.]+" y="276">(\d+)<', html) == [*"0001000003"]
+    ece = (3 * 0.03 + 0.32) / 4
+    assert f"{100 * ece:.1f} % calibration error (ECE), 0." in html
+
+
+def test_a_page_without_confidences_draws_none() -> None:
+    for utterance in (UTTERANCES[0], Scored("1", "s", "a", "", ()), UTTERANCES[2]):
+        html = page(build("t", [utterance]))
+        assert "svg" not in read(html).tags
+        assert "calibration error" not in html
+        assert "<dt>confidence</dt>" not in html

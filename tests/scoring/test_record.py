@@ -113,3 +113,42 @@ def test_it_is_done_again_where_something_failed(tmp_path: Path) -> None:
     earlier = read_earlier(tmp_path / "eval")
     assert earlier is not None
     assert why_again(earlier, STAMP) == "3 could not be decoded the last time"
+
+
+def test_words_are_written_with_their_confidence_and_figures_with_their_bins(
+    tmp_path: Path,
+) -> None:
+    results = [
+        Result(Scored("1", "", "a b", "a c", (0.91234, 0.3))),
+        Result(Scored("2", "", "a", "", ())),
+        Result(Scored("3", "", "a", None), missing="no-audio"),
+        Result(Scored("4", "", "a", "a")),
+    ]
+    report = build("t", [one.scored for one in results])
+    found = dataclasses.replace(metrics(), reliability=report.reliability)
+    write(tmp_path, found, results, report)
+    lines = [json.loads(line) for line in (tmp_path / "hypotheses.jsonl").read_text().splitlines()]
+    assert [line.get("words") for line in lines] == [
+        [{"word": "a", "confidence": 0.9123}, {"word": "c", "confidence": 0.3}],
+        [],
+        None,
+        None,
+    ]
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(content)[-3:] == ["ece", "nce", "confidence_bins"]
+    assert content["ece"] == pytest.approx(((1 - 0.91234) + 0.3) / 2)
+    assert content["nce"] == pytest.approx(1 + (math.log2(0.91234) + math.log2(0.7)) / 2)
+    filled = [one for one in content["confidence_bins"] if one["words"]]
+    assert filled == [
+        {"low": 0.2, "high": 0.3, "words": 1, "confidence": 0.3, "right": 0.0},
+        {"low": 0.9, "high": 1.0, "words": 1, "confidence": 0.91234, "right": 1.0},
+    ]
+
+
+def test_where_no_word_was_heard_the_figures_are_null(tmp_path: Path) -> None:
+    report = build("t", [Scored("1", "", "a", "", ())])
+    write(
+        tmp_path, dataclasses.replace(metrics(), reliability=report.reliability), [], build("", [])
+    )
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert (content["ece"], content["nce"]) == (None, None)
