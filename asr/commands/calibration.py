@@ -44,7 +44,7 @@ def calibrated(validation: Validation, settings: dict[str, Any]) -> dict[str, An
     """
     others = {key: value for key, value in settings.items() if key != CALIBRATION}
     stamp = validation.stamp(others)
-    file = validation.folder / f"calibration-{settings['name']}.json"
+    file = validation.folder / f"calibration-{settings['name']}{validation.suffix}.json"
     kept = validation.kept(file, stamp, "its calibration is that")
     try:
         found = Found(**kept) if kept else _fit(validation, others, stamp, file)

@@ -57,6 +57,15 @@ class Validation:
         return run_folder(self.config, "base" if self.seen else None)
 
     @property
+    def suffix(self) -> str:
+        """What the names of findings end in: '' of the run's own model, else the model's digest."""
+        run = run_folder(self.config)
+        own = not self.config.bundle or Path(self.config.bundle).resolve() == (
+            (run / "model").resolve()
+        )
+        return "" if own or self.seen else f"-{self.digest[:8]}"
+
+    @property
     def source(self) -> str:
         """Where it was found, in words."""
         return f"found on {SPLIT}" + (" for the run base" if self.seen else "")

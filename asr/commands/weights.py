@@ -53,7 +53,7 @@ def tuned(validation: Validation, settings: dict[str, Any]) -> dict[str, Any]:
         raise UserError("decoder.tune=true needs a language model to weigh: give decoder.lm=FILE.")
     others = {key: value for key, value in settings.items() if key not in LEFT_OPEN}
     stamp = validation.stamp(others)
-    folder = validation.folder / f"weights-{settings['name']}"
+    folder = validation.folder / f"weights-{settings['name']}{validation.suffix}"
     kept = validation.kept(folder / FOUND, stamp, "its weights are those")
     found = Weights(**kept) if kept else _search(validation, settings, stamp, folder)
     validation.notes.print(

@@ -73,6 +73,10 @@ class BeamDecoder:
         for name, value in (("alpha", alpha), ("beta", beta), ("unknown_score", unknown_score)):
             if value is not None and not math.isfinite(value):
                 raise UserError(f"decoder.{name}={value} is no number.")
+        least = {"alpha": alpha, "token_threshold": token_threshold}
+        for name, value in {**least, "beam_threshold": beam_threshold}.items():
+            if not value >= 0:
+                raise UserError(f"decoder.{name}={value} must be 0 or more.")
         self.units = units
         self.seconds_per_frame = seconds_per_frame
         self.offset_s = offset_s

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import asr
 from asr.bundle import Bundle
@@ -143,6 +144,18 @@ def test_what_has_been_tuned_is_not_tuned_again_until_something_changes(
     Path("words.txt").write_text("NINE\nB\n")
     run(*WITH_FILES, "decoder.tune=true")
     assert len(searched) == 1
+
+
+def test_what_is_found_for_another_model_lies_beside_the_runs_own(tiny_bundle: Bundle) -> None:
+    run(*WITH_FILES, "decoder.tune=true")
+    own = Path("runs/an4/base/weights-beam/weights.json").read_bytes()
+    with torch.no_grad():
+        tiny_bundle.network.head.bias += 1.0
+    tiny_bundle.save("other")
+    run(*WITH_FILES, "decoder.tune=true", "bundle=other")
+    digest = asr.load("other").digest[:8]
+    assert Path(f"runs/an4/base/weights-beam-{digest}/weights.json").is_file()
+    assert Path("runs/an4/base/weights-beam/weights.json").read_bytes() == own
 
 
 def test_a_model_that_knows_validation_takes_over_the_weights_of_base(

@@ -320,6 +320,9 @@ def test_where_no_word_of_the_lexicon_fits_to_the_end_the_unfinished_one_is_left
         ({"nbest": 0}, "decoder.nbest=0 must be at least 1"),
         ({"alpha": math.nan}, "decoder.alpha=nan is no number"),
         ({"beta": math.inf}, "decoder.beta=inf is no number"),
+        ({"alpha": -0.5}, "decoder.alpha=-0.5 must be 0 or more"),
+        ({"token_threshold": math.nan}, "decoder.token_threshold=nan must be 0 or more"),
+        ({"beam_threshold": -1.0}, "decoder.beam_threshold=-1.0 must be 0 or more"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, float], message: str) -> None:
