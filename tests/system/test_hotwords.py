@@ -25,7 +25,8 @@ NAMES = frozenset({
     "young",
 })  # fmt: skip
 TRAINING = (
-    *("recipe.options.sentences=700", "model.hidden=128", "model.layers=1", "trainer.max_epochs=9"),
+    *("recipe.options.sentences=600", "model.hidden=128", "model.layers=1", "model.channels=8"),
+    *("trainer.max_epochs=11", "trainer.validate_every=11"),
     *("trainer.threads=1", "trainer.accelerator=cpu"),
 )
 
