@@ -28,12 +28,14 @@ class Hypothesis:
 class Transcript:
     """What was recognised in one recording: the best hypothesis first in `nbest`.
 
-    `source` is the path or name the audio came under.
+    `source` is the path or name the audio came under. `channel` counts from 1; it is None where the
+    recording has one, or where its channels were averaged.
     """
 
     source: str
     duration_s: float
     nbest: tuple[Hypothesis, ...]
+    channel: int | None = None
 
     @property
     def text(self) -> str:
