@@ -8,7 +8,6 @@ loading a stranger's bundle runs nothing of theirs.
 from __future__ import annotations
 
 import inspect
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,14 @@ from asr import audio, registry
 from asr.decoding import settings as decoder_settings
 from asr.decoding.decoder import Decoder
 from asr.decoding.hypothesis import Hypothesis, Transcript
-from asr.description import DESCRIPTION, SCHEMA, read_checked, read_description, written
+from asr.description import (
+    DESCRIPTION,
+    SCHEMA,
+    digest_of,
+    read_checked,
+    read_description,
+    written,
+)
 from asr.errors import UserError, nearest
 from asr.features import LogMel
 from asr.files import digest_bytes, replace_folder, write_atomically
@@ -83,8 +89,7 @@ class Bundle:
 
         Neither `trained` nor `scores` changes it.
         """
-        content = self._content(safetensors.torch.save(self._weights()))
-        return digest_bytes(json.dumps(content, sort_keys=True).encode())
+        return digest_of(self._content(safetensors.torch.save(self._weights())))
 
     @property
     def own_decoder(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,16 @@ def read_description(folder: Path) -> dict[str, Any]:
     if not all(isinstance(score, dict) for score in content["scores"]):
         raise UserError(f"{path}: 'scores' holds something that is no dict: the bundle is damaged.")
     return content
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """The same for two bundles that give the same text, whatever they were trained on or reached.
+
+    Args:
+        content: of bundle.yaml, or the part of it on which the text depends.
+    """
+    kept = {key: value for key, value in content.items() if key not in ("trained", "scores")}
+    return digest_bytes(json.dumps(kept, sort_keys=True).encode())
 
 
 def _holds(folder: Path) -> bool:

@@ -15,7 +15,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal, cast, overload
 
@@ -71,6 +71,50 @@ def write_atomically(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterat
         raise
 
 
+def write_together(contents: Mapping[Path, bytes], partial: Path) -> None:
+    """Several files: all of them flushed under other names, then all renamed, folders flushed once.
+
+    Args:
+        contents: by their paths; folders on the way are made.
+        partial: a folder of the same file system, where they are while they are not whole.
+
+    Raises:
+        UserError: one cannot be written; names path and reason. Of the others those that were
+            renamed before are there, whole.
+    """
+    waiting: list[tuple[Path, Path]] = []
+    try:
+        for path, content in contents.items():
+            temporary = partial / secrets.token_hex(8)
+            waiting.append((temporary, path))
+            with _explained(path), open(temporary, "wb") as handle:
+                handle.write(content)
+                handle.flush()
+                os.fsync(handle.fileno())
+        made = {folder for path in contents for folder in _make_folder(path.parent)}
+        for temporary, path in waiting:
+            with _explained(path):
+                os.replace(temporary, path)
+        for folder in {path.parent for path in contents} | made:
+            with _explained(folder):
+                sync_folder(folder)
+    except BaseException:
+        for temporary, _ in waiting:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        raise
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder with those above it; the ones whose names have to be flushed for it."""
+    if folder.is_dir():
+        return []
+    above = [parent for parent in folder.parents if not parent.is_dir()]
+    with _explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return [*above, (above[-1] if above else folder).parent]
+
+
 @contextlib.contextmanager
 def replace_folder(path: str | Path) -> Iterator[Path]:
     """A new empty folder that takes the place of `path` when the block ends well.
@@ -115,12 +159,30 @@ def explain_write_errors(path: str | Path) -> Iterator[None]:
         # A failed write() carries no file name; a failed open() of something else carries its own.
         if isinstance(error.filename, str) and not _belongs(Path(error.filename), path):
             raise
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        advice = {
-            errno.ENOSPC: "Make room or choose another folder.",
-            errno.EDQUOT: "Make room or choose another folder.",
-        }.get(error.errno or 0, "Choose a folder that can be written.")
-        raise UserError(f"Cannot write {path}: {reason}. {advice}") from error
+        raise _unwritten(path, error) from error
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """As `explain_write_errors`, where nothing but `path` is touched, under whatever name."""
+    try:
+        yield
+    except OSError as error:
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> UserError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    advice = {
+        errno.ENOSPC: "Make room or choose another folder.",
+        errno.EDQUOT: "Make room or choose another folder.",
+    }.get(error.errno or 0, "Choose a folder that can be written.")
+    return UserError(f"Cannot write {printable(path)}: {reason}. {advice}")
+
+
+def printable(path: Path | str) -> str:
+    """A path as text; bytes of it that are no UTF-8 are spelled out."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _belongs(named: Path, path: Path) -> bool:

@@ -1,4 +1,5 @@
-"""What is to be transcribed: files, folders and patterns to recordings, and their outputs' names.
+"""What is to be transcribed: files, folders, patterns, lists and manifests to recordings, and the
+names of their outputs.
 
 A folder is read with all below it: what has the ending of an audio file and is not hidden. A link
 is followed where it stays inside the folder. `docs/transcribing.md` has the names as a table.
@@ -8,22 +9,32 @@ from __future__ import annotations
 
 import glob
 import os
+import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from asr.audio import EXTENSIONS
 from asr.errors import UserError
 from asr.files import InputError, resolve_inside
+from asr.utterance import Rejection, read_manifest
+
+STANDARD_INPUT = "-"
+MANIFEST_ENDING = ".jsonl"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recording:
-    """A file, and the name of its output below the output folder, to which the ending is added."""
+    """A file, and the name of its output below the output folder, to which the ending is added.
 
-    path: Path
-    name: PurePath
+    A manifest's line may mean a stretch of the file, from `start_s` to `end_s` (None: its end).
+    """
+
+    path: str
+    name: str
+    start_s: float = 0.0
+    end_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,109 +51,160 @@ def find_recordings(arguments: Sequence[str]) -> tuple[list[Recording], list[Fai
     """Recordings in the order of the arguments, folders sorted, none twice; and what is none.
 
     Raises:
-        UserError: two recordings cannot be given different names.
+        UserError: two recordings cannot be given different names, or a manifest has no such lines.
     """
-    found: dict[str, _Found] = {}
+    found: dict[tuple[str, float, float | None], _Found] = {}
     failures: list[Failure] = []
     named = list(_expanded(arguments, failures))
-    folders = list(dict.fromkeys(os.path.abspath(path) for path in named if path.is_dir()))
+    folders = list(dict.fromkeys(os.path.abspath(path) for path in named if os.path.isdir(path)))
     prefixes = dict(zip(folders, _distinct(folders), strict=True))
     for path in named:
         whole = os.path.abspath(path)
-        if path.is_dir():
+        if os.path.isdir(path):
             for relative in _walk(path, failures):
-                inner = prefixes[whole] / relative if len(folders) > 1 else relative
-                found.setdefault(os.path.join(whole, relative), _Found(path / relative, inner))
+                inner = f"{prefixes[whole]}/{relative}" if len(folders) > 1 else relative
+                file = _Found(os.path.join(path, relative), inner)
+                found.setdefault((os.path.join(whole, relative), 0.0, None), file)
         elif (reason := _why_no_file(path)) is not None:
-            failures.append(Failure(str(path), "find", *reason))
+            failures.append(Failure(path, "find", *reason))
+        elif path.lower().endswith(MANIFEST_ENDING):
+            for file in _lines(path, failures):
+                found.setdefault((os.path.abspath(file.path), file.start_s, file.end_s), file)
         else:
-            found.setdefault(whole, _Found(path, PurePath(path.name), alone=True))
+            file = _Found(path, os.path.basename(path), alone=True)
+            found.setdefault((whole, 0.0, None), file)
     return list(_named(list(found.values()))), failures
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Found:
-    """A file and its place in the output, ending and all; `alone` where it was given by itself."""
+    """A file and its place in the output, ending and all; `alone` where it was given by itself.
 
-    path: Path
-    place: PurePath
+    The place of a manifest's line is a `name` already: nothing is taken off.
+    """
+
+    path: str
+    place: str
     alone: bool = False
+    named: bool = False
+    start_s: float = 0.0
+    end_s: float | None = None
 
 
-def _expanded(arguments: Sequence[str], failures: list[Failure]) -> Iterator[Path]:
-    """Paths as they are; patterns as what they match."""
+def _expanded(arguments: Sequence[str], failures: list[Failure]) -> Iterator[str]:
+    """Paths as they are; patterns as what they match; `-` as the paths on standard input."""
     for argument in arguments:
-        if not argument:  # where a shell's variable was not set; Path("") is the working folder
+        if not argument:  # where a shell's variable was not set; a path of '' is the working folder
             failures.append(Failure(argument, "find", "missing", "an input is an empty name"))
             continue
+        if argument == STANDARD_INPUT:
+            yield from _listed()
+            continue
         if os.path.lexists(argument) or not glob.has_magic(argument):
-            yield Path(argument)
+            yield _plain(argument)
             continue
         matches = sorted(glob.glob(argument, recursive=True))
-        yield from map(Path, matches)
+        yield from map(_plain, matches)
         if not matches:
             failures.append(
                 Failure(argument, "find", "missing", f"nothing matches the pattern {argument}")
             )
 
 
-def _why_no_file(path: Path) -> tuple[str, str] | None:
+def _listed() -> Iterator[str]:
+    """The paths on standard input: one a line, or ended by NUL as `find -print0` does."""
+    data = sys.stdin.buffer.read()
+    for line in data.split(b"\0" if b"\0" in data else b"\n"):
+        if line:
+            yield _plain(os.fsdecode(line.removesuffix(b"\r")))
+
+
+def _plain(path: str) -> str:
+    """Without what says nothing: a slash at its end, a dot at its beginning."""
+    return str(PurePath(path))
+
+
+def _lines(manifest: str, failures: list[Failure]) -> Iterator[_Found]:
+    """The recordings of a manifest: what its lines call them is their outputs' name."""
+    seen: set[str] = set()
+    for line in read_manifest(manifest, text_needed=False):
+        if isinstance(line, Rejection):
+            failures.append(Failure(line.audio or line.id, "find", line.reason, line.detail))
+            continue
+        name = line.id.lstrip("/")
+        if name in seen:
+            detail = f"{manifest}: two of its lines are called {line.id}"
+            failures.append(Failure(line.audio, "find", "duplicate-id", detail))
+        elif not name or any(part in ("", ".", "..") for part in name.split("/")):
+            detail = f"{manifest}: {line.id!r} is no name for an output below the output folder"
+            failures.append(Failure(line.audio, "find", "outside-root", detail))
+        else:
+            seen.add(name)
+            yield _Found(
+                line.audio, name, named=True, start_s=line.start_s, end_s=line.end_s
+            )
+
+
+def _why_no_file(path: str) -> tuple[str, str] | None:
     """Code and words where a path that was given is no file."""
     try:
-        path.resolve(strict=True)
+        os.stat(path)
     except FileNotFoundError:
-        if path.is_symlink():
+        if os.path.islink(path):
             return "bad-link", f"{path} is a link to nowhere"
         return "missing", f"{path} does not exist"
-    except RuntimeError:  # before Python 3.13, a link that leads to itself
-        return "bad-link", f"{path} is a link that leads to itself"
     except OSError as error:
-        reason = "bad-link" if path.is_symlink() else "unreadable"
-        return reason, f"{path} cannot be read: {error.strerror}"
+        if os.path.islink(path):
+            return "bad-link", f"{path} is a link that cannot be followed: {error.strerror}"
+        return "unreadable", f"{path} cannot be read: {error.strerror}"
+    except ValueError:  # a NUL in it
+        return "missing", f"{path!r} is no name of a file"
     return None
 
 
-def _walk(root: Path, failures: list[Failure]) -> list[PurePath]:
+def _walk(root: str, failures: list[Failure]) -> list[str]:
     """The recordings below a folder, sorted, relative to it.
 
     A linked folder inside is entered only where nothing else has led there, so that a loop ends and
     nothing is read twice.
     """
-    entered: set[Path] = set()
-    recordings: list[PurePath] = []
-    folders, links = deque([PurePath()]), deque[PurePath]()
+    entered: set[str] = set()
+    recordings: list[str] = []
+    folders, links = deque([""]), deque[str]()
     while folders or links:
         relative = folders.popleft() if folders else links.popleft()
-        real = (root / relative).resolve()
+        folder = os.path.join(root, relative)
+        real = os.path.realpath(folder)
         if real in entered:
             continue
         entered.add(real)
-        for entry in _entries(root / relative, failures):
+        for entry in _entries(folder, failures):
             kind = _kind(entry, root, failures)
+            inner = os.path.join(relative, entry.name)
             if kind == "folder":
-                folders.append(relative / entry.name)
+                folders.append(inner)
             elif kind == "link":
-                links.append(relative / entry.name)
+                links.append(inner)
             elif kind == "recording":
-                recordings.append(relative / entry.name)
-    return sorted(recordings)
+                recordings.append(inner)
+    return sorted(recordings, key=lambda relative: relative.split("/"))
 
 
-def _entries(folder: Path, failures: list[Failure]) -> list[os.DirEntry[str]]:
+def _entries(folder: str, failures: list[Failure]) -> list[os.DirEntry[str]]:
     """What lies in a folder and is not hidden, sorted."""
     try:
         with os.scandir(folder) as entries:
             shown = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         detail = f"{folder} cannot be read: {error.strerror}"
-        failures.append(Failure(str(folder), "find", "unreadable", detail))
+        failures.append(Failure(folder, "find", "unreadable", detail))
         return []
     return sorted(shown, key=lambda entry: entry.name)
 
 
-def _kind(entry: os.DirEntry[str], root: Path, failures: list[Failure]) -> str:
+def _kind(entry: os.DirEntry[str], root: str, failures: list[Failure]) -> str:
     """`recording`, `folder`, `link` (to a folder), or `other`, which is left alone."""
-    suffix = PurePath(entry.name).suffix.lower()
+    suffix = _ending(entry.name).lower()
     if not entry.is_symlink():
         if entry.is_dir(follow_symlinks=False):
             return "folder"
@@ -164,24 +226,31 @@ def _kind(entry: os.DirEntry[str], root: Path, failures: list[Failure]) -> str:
     return "recording" if suffix in EXTENSIONS else "other"
 
 
-def _distinct(paths: Iterable[str], taken: Iterable[PurePath] = ()) -> list[PurePath]:
+def _ending(name: str) -> str:
+    """`.wav` of `a.wav`; '' of `.wav` and `a`."""
+    return PurePath(name).suffix
+
+
+def _distinct(paths: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
     """Each path's last part, with as many before it as tell it from the others and those taken.
 
     Raises:
         UserError: even the whole path is taken.
     """
-    parts = [PurePath(path).parts[1:] or ("root",) for path in paths]
+    parts = [path.strip("/").split("/") if path != "/" else ["root"] for path in paths]
     sizes = [1] * len(parts)
+    others = Counter(taken)
     while True:
-        names = [PurePath(*own[-size:]) for own, size in zip(parts, sizes, strict=True)]
-        seen = Counter([*names, *taken])
-        if all(seen[name] == 1 for name in names):
+        names = ["/".join(own[-size:]) for own, size in zip(parts, sizes, strict=True)]
+        seen = Counter(names)
+        clashes = [i for i, name in enumerate(names) if seen[name] + others[name] > 1]
+        if not clashes:
             return names
-        for position, name in enumerate(names):
-            if seen[name] > 1:
-                sizes[position] += 1
-                if sizes[position] > len(parts[position]):
-                    raise UserError(f"Two inputs would be written as {name}: give one at a time.")
+        for position in clashes:
+            sizes[position] += 1
+            if sizes[position] > len(parts[position]):
+                name = names[position]
+                raise UserError(f"Two inputs would be written as {name}: give one at a time.")
 
 
 def _named(found: list[_Found]) -> Iterator[Recording]:
@@ -189,7 +258,10 @@ def _named(found: list[_Found]) -> Iterator[Recording]:
     alone = [os.path.abspath(file.path) for file in found if file.alone]
     distinct = iter(_distinct(alone, taken=[file.place for file in found if not file.alone]))
     places = [next(distinct) if file.alone else file.place for file in found]
-    names = [place.with_suffix("") for place in places]
+    names = [
+        place if file.named else place.removesuffix(_ending(place))
+        for file, place in zip(found, places, strict=True)
+    ]
     while True:
         seen = Counter(names)
         kept = [
@@ -198,5 +270,8 @@ def _named(found: list[_Found]) -> Iterator[Recording]:
         if kept == names:
             break
         names = kept
+    if len(seen) < len(names):
+        name = next(name for name, count in seen.items() if count > 1)
+        raise UserError(f"Two inputs would be written as {name}: give one at a time.")
     for file, name in zip(found, names, strict=True):
-        yield Recording(file.path, name)
+        yield Recording(file.path, name, file.start_s, file.end_s)

@@ -65,7 +65,7 @@ class Listing:
 
 
 def read_manifest(
-    path: str | Path, audio_root: str | Path | None = None
+    path: str | Path, audio_root: str | Path | None = None, text_needed: bool = True
 ) -> Iterator[Utterance | Rejection]:
     """The lines of a JSONL manifest, each an utterance or what is wrong with it.
 
@@ -73,7 +73,7 @@ def read_manifest(
     `audio_filepath`, `offset`, `duration`. A duration without an offset is the whole file's. A
     relative path is below `audio_root` (the manifest's folder where None) and must stay there; an
     absolute one is taken as it stands. An id that is not given is made from the path and the times.
-    `split` is '' where it is not given.
+    `split` is '' where it is not given, and so is `text` where none is needed.
 
     A line that is no utterance is a `Rejection` that names file and line.
 
@@ -94,7 +94,7 @@ def read_manifest(
         for number, line in enumerate(handle, start=1):
             if not line.strip():
                 continue
-            entry = _read_line(path, number, line, folder)
+            entry = _read_line(path, number, line, folder, text_needed)
             if isinstance(entry, Utterance):
                 good += 1
             first_fault = first_fault or (entry.detail if isinstance(entry, Rejection) else "")
@@ -106,7 +106,9 @@ def read_manifest(
         )
 
 
-def _read_line(path: Path, number: int, line: bytes, folder: Path) -> Utterance | Rejection:
+def _read_line(
+    path: Path, number: int, line: bytes, folder: Path, text_needed: bool
+) -> Utterance | Rejection:
     """One line of a manifest."""
     where = f"{path}:{number}"
     try:
@@ -117,7 +119,7 @@ def _read_line(path: Path, number: int, line: bytes, folder: Path) -> Utterance 
         return _bad_line(where, "not a JSON object")
     try:
         audio = _text(entry, "audio", "audio_filepath")
-        text = _text(entry, "text")
+        text = _text(entry, "text") if text_needed else ""
         start_s, end_s = _times(entry)
         given = {key: _text(entry, key) for key in ("id", "speaker", "split") if key in entry}
     except (KeyError, ValueError) as error:

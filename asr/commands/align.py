@@ -14,11 +14,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr import audio
 from asr.commands.devices import choose_device
-from asr.commands.output import check_writable, printable
+from asr.commands.output import check_writable
 from asr.decoding.hypothesis import Hypothesis, Transcript, Word
 from asr.description import read_description
 from asr.errors import UserError
-from asr.files import InputError, explain_write_errors, write_atomically
+from asr.files import InputError, explain_write_errors, printable, write_atomically
 from asr.formats.ctm import CtmWriter
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from asr.commands.output import check_writable, printable
+from asr.commands.output import check_writable
 from asr.description import read_description
 from asr.errors import UserError
-from asr.files import explain_write_errors, write_atomically
+from asr.files import explain_write_errors, printable, write_atomically
 
 if TYPE_CHECKING:
     from asr.gates.excerpt import Excerpt

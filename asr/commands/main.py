@@ -139,7 +139,9 @@ def transcribe(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT", help="Audio files, folders of them, or globs.", show_default=False
+            metavar="INPUT",
+            help="Audio files, folders of them, globs, manifests; - for a list on standard input.",
+            show_default=False,
         ),
     ],
     output: Annotated[
@@ -156,6 +158,15 @@ def transcribe(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    channels: Annotated[
+        str, typer.Option(metavar="mix|split", help="Average channels, or transcribe each.")
+    ] = "mix",
+    decoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", show_default=False, help="greedy, beam or flashlight: docs/decoding.md."
+        ),
+    ] = None,
     lm: Annotated[
         str | None,
         typer.Option("--lm", metavar="FILE", show_default=False, help="A language model: asr lm."),
@@ -195,6 +206,37 @@ def transcribe(
             help="So many readings of each recording, in JSON.",
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", show_default=False, help="Processes: one for a small job, else one a core."
+        ),
+    ] = None,
+    threads: Annotated[int, typer.Option(metavar="N", help="Of each worker.")] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", show_default=False, help="A Ray cluster: HOST:PORT, auto."),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|gpu", help="What computes.")] = "auto",
+    max_hours: Annotated[
+        float, typer.Option(metavar="H", help="A longer recording is listed as too-long.")
+    ] = 24.0,
+    timeout: Annotated[
+        float,
+        typer.Option(metavar="S", help="A file may take so long, and longer for each 16 MB of it."),
+    ] = 600.0,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try those again that failed before.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Do those again that are done.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Nothing on the screen but errors; DIR/.asr/log.txt has it.")
+    ] = False,
 ) -> int:
     if as_json and formats is not None:
         raise UserError("Give --format or --json, not both.")
@@ -202,6 +244,7 @@ def transcribe(
     from asr.commands import transcribe as command
 
     given = {
+        "name": decoder,
         "lm": lm,
         "alpha": alpha,
         "beta": beta,
@@ -209,8 +252,25 @@ def transcribe(
         "hotwords": hotwords,
         "nbest": nbest,
     }
-    changed = {key: value for key, value in given.items() if value is not None}
-    return command.transcribe(model, inputs, output, names, changed)
+    options = command.Options(
+        model=model,
+        inputs=inputs,
+        output=output,
+        formats=names,
+        decoder={key: value for key, value in given.items() if value is not None},
+        channels=channels,
+        workers=workers,
+        threads=threads,
+        ray=ray,
+        device=device,
+        max_hours=max_hours,
+        timeout_s=timeout,
+        retry_failed=retry_failed,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        quiet=quiet,
+    )
+    return command.transcribe(options)
 
 
 def _format_names(formats: str | None, output: str | None) -> list[str]:

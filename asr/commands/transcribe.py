@@ -1,275 +1,346 @@
-"""`asr transcribe`: recordings into text, a bad one stopping none of the others."""
+"""`asr transcribe`: recordings into text, each exactly once, a bad one stopping none of the others."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
+import os
 import sys
-import time
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-from asr import audio
-from asr.commands.devices import choose_device
-from asr.commands.output import FAILURES, Folder, Output, Screen, printable
-from asr.decoding.hypothesis import Transcript
-from asr.description import read_description
+from asr.cluster.executor import Executor, LocalExecutor, ProcessExecutor, RayExecutor
+from asr.cluster.job import Job
+from asr.cluster.journal import FOLDER, Journal
+from asr.cluster.plan import Choice, File, Plan, Totals, parts_of, survey
+from asr.cluster.transcription import Settings, Transcriber
+from asr.commands.estimate import estimate, measured
+from asr.commands.output import Screen
+from asr.commands.tally import FAILURES, NAMED_FAILURES, Tally, list_failures, name_failures
+from asr.decoding import settings as decoder_settings
+from asr.description import digest_of, read_description
 from asr.errors import UserError
-from asr.files import InputError, explain_write_errors, write_atomically
+from asr.files import digest_bytes, printable
 from asr.inputs import Failure, Recording, find_recordings
-from asr.waveforms import BATCH_S, MAXIMUM_DURATION_S, batches_by_length, too_long
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from asr.bundle import Bundle
-
-# Recordings sorted by length together, and printed in their order when all of them are done.
-WINDOW_FILES = 500
-NAMED_FAILURES = 10  # on the screen, where a file lists them all
-
-WHAT_TO_DO = {
-    "missing": "check the path",
-    "bad-link": "mend or remove the link",
-    "outside-root": "give the file that the link leads to by itself",
-    "unreadable": "check the permissions",
-    "empty-file": "copy the file again",
-    "not-audio": "convert it to wav or flac; ffmpeg reads most formats",
-    "no-codec": "run `asr doctor`, or convert it to wav or flac",
-    "truncated": "copy the file again, or convert what is left of it to wav",
-    "not-finite": "export the recording again",
-    "too-short": "leave it out: it holds no sound",
-    "too-long": f"cut it into pieces of at most {MAXIMUM_DURATION_S / 60:.0f} minutes",
-    "error": "transcribe it alone, and report what it says if it fails again",
-}
+NAME_MAX = 255  # bytes of a file's name, where the file system does not say
+# Starting Ray takes some 10 s, in which one core transcribes more than this.
+RAY_BYTES = 500 * 2**20
 
 
-def transcribe(
-    model: str,
-    inputs: list[str],
-    output: str | None,
-    formats: list[str],
-    decoder: Mapping[str, Any] | None = None,
-) -> int:
-    """Transcribe files, folders and patterns; write into the folder `output`, or print.
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for; `docs/transcribing.md` has the options as a table.
 
-    `decoder` has the settings in which the decoder differs from the model's own.
+    `decoder` holds the settings in which the decoder differs from the model's own, `writers` those
+    of formats by their names.
+    """
+
+    model: str
+    inputs: Sequence[str]
+    output: str | None = None
+    formats: Sequence[str] = ("txt",)
+    decoder: Mapping[str, Any] = field(default_factory=dict)
+    writers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    channels: str = "mix"
+    workers: int | None = None
+    threads: int = 1
+    ray: str | None = None
+    device: str = "auto"
+    max_hours: float = 24.0
+    timeout_s: float = 600.0
+    retry_failed: bool = False
+    overwrite: bool = False
+    dry_run: bool = False
+    quiet: bool = False
+
+
+def transcribe(options: Options) -> int:
+    """Transcribe files, folders and patterns; write into the output folder, or print.
 
     Returns the exit status: 1 where an input failed.
 
     Raises:
         UserError: there is no such model, nothing to transcribe, or the output cannot be written.
     """
-    read_description(Path(model))  # a wrong model costs no second of loading torch
-    if output is not None and Path(output).exists() and not Path(output).is_dir():
-        raise UserError(f"{output} is a file: -o names a folder.")
-    recordings, failures = find_recordings(inputs)
+    _check(options)
+    description = read_description(Path(options.model))  # a wrong model costs no second of torch
+    recordings, failures = find_recordings(options.inputs)
     if not recordings and not failures:
-        raise UserError(f"There is no audio in {', '.join(inputs)}: see docs/transcribing.md.")
+        raise UserError(f"There is no audio in {', '.join(options.inputs)}: see docs/transcribing.md.")
     if not recordings and all(failure.reason == "missing" for failure in failures):
         raise UserError(f"Nothing to transcribe: {failures[0].detail}.")
-    target: Output = (
-        Screen(formats, several=len(recordings) + len(failures) > 1)
-        if output is None
-        else Folder(Path(output), formats, recordings)
-    )
+    if options.output is None:
+        return _print(options, recordings, failures)
+    return _write(options, Path(options.output), description, recordings, failures)
 
-    from asr.bundle import load
 
-    bundle = load(model, choose_device())
-    if decoder:
-        own = bundle.own_decoder if bundle.decoder["name"] != "greedy" else {"name": "beam"}
-        bundle.search = bundle.build_decoder({**own, **decoder})
-    if bundle.search.rate_name == "per":
-        print("asr: this model emits phones: what is written are phones, no words", file=sys.stderr)
-    began = time.perf_counter()
-    visible = output is not None or not sys.stdout.isatty()
-    with _Counts(len(recordings), len(failures), visible) as counts:
-        for start in range(0, len(recordings), WINDOW_FILES):
-            window = recordings[start : start + WINDOW_FILES]
-            for recording, result in _results(bundle, window, counts):
-                if isinstance(result, Failure):
-                    failures.append(result)
-                else:
-                    target.add(recording, result)
-                counts.advance(result)
-            target.end_window(window)
-    _report(failures, counts, time.perf_counter() - began, output, formats)
+def _check(options: Options) -> None:
+    """Raises where the options contradict one another or cannot be had."""
+    if options.channels not in ("mix", "split"):
+        raise UserError(f"--channels {options.channels}: it can be mix or split.")
+    if options.device not in ("auto", "cpu", "gpu"):
+        raise UserError(f"--device {options.device}: it can be auto, cpu or gpu.")
+    for name, value in (("--max-hours", options.max_hours), ("--timeout", options.timeout_s)):
+        if not value > 0:
+            raise UserError(f"{name} {value:g}: more than 0 is needed.")
+    for name, number in (("--workers", options.workers), ("--threads", options.threads)):
+        if number is not None and number < 1:
+            raise UserError(f"{name} {number}: at least 1 is needed.")
+    if options.output is None:
+        given = {
+            "--retry-failed": options.retry_failed,
+            "--overwrite": options.overwrite,
+            "--dry-run": options.dry_run,
+            "--ray": options.ray is not None,
+            "--workers": (options.workers or 1) > 1,
+        }
+        for name in (name for name, asked in given.items() if asked):
+            raise UserError(f"{name} is for outputs in a folder: give one with -o.")
+    elif os.path.lexists(options.output) and not os.path.isdir(options.output):
+        raise UserError(f"{options.output} is a file: -o names a folder.")
+
+
+def _print(options: Options, recordings: Sequence[Recording], failures: list[Failure]) -> int:
+    """Print the transcripts, in the order of the inputs."""
+    several = len(recordings) + len(failures) > 1
+    screen = Screen(options.formats, several, options.writers)
+    files: list[File] = []
+    for _, found in survey(recordings, sys.maxsize):
+        if isinstance(found, Failure):
+            failures.append(found)
+        else:
+            files.append(found)
+    transcriber = Transcriber(_settings(options, None, ""))
+    visible = not options.quiet and not sys.stdout.isatty()
+    with Tally(len(files), estimate(files).audio_s, visible) as tally:
+        transcriber.heard = tally.heard
+        for part in parts_of(files):
+            for outcome in transcriber.recognise(part):
+                if isinstance(outcome, Failure):
+                    tally.fail(outcome)
+                elif outcome is not None:
+                    for transcript in outcome:
+                        screen.show(transcript)
+                    tally.count(sum(transcript.duration_s for transcript in outcome))
+            sys.stdout.flush()
+    failures += tally.failures
+    name_failures(failures, len(failures))
+    if failures:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in _by_reason(failures))
+        print(f"asr: {tally.done} transcribed; {len(failures)} failed ({reasons}).", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _results(
-    bundle: Bundle, window: Sequence[Recording], counts: _Counts
-) -> Iterator[tuple[Recording, Transcript | Failure]]:
-    """Each recording's transcript or failure, the shortest recordings first."""
-    readable, durations = [], []
-    for recording in window:
-        duration_s = _attempt(recording, lambda path: audio.probe(path).duration_s)
-        if isinstance(duration_s, float) and duration_s > MAXIMUM_DURATION_S:
-            detail = too_long(printable(recording.path), duration_s)
-            duration_s = _failure(recording, "read", "too-long", detail)
-        if isinstance(duration_s, Failure):
-            yield recording, duration_s
-        else:
-            readable.append(recording)
-            durations.append(duration_s)
-    counts.expect(len(window), sum(durations))
-    for batch in batches_by_length(durations, BATCH_S):
-        loaded: list[tuple[Recording, np.ndarray]] = []
-        for position in batch:
-            waveform = _attempt(readable[position], audio.load)
-            if isinstance(waveform, Failure):
-                yield readable[position], waveform
-            else:
-                loaded.append((readable[position], waveform))
-        yield from _recognised(bundle, loaded)
+def _write(
+    options: Options,
+    output: Path,
+    description: Mapping[str, Any],
+    recordings: Sequence[Recording],
+    failures: list[Failure],
+) -> int:
+    """Write the transcripts into a folder, but for those that are there."""
+    _keep_inputs(output, recordings, options.formats)
+    with contextlib.ExitStack() as stack:
+        where = output
+        if options.dry_run and not (output / FOLDER).exists():  # nothing is made there
+            where = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        journal = stack.enter_context(Journal(where))
+        settings = _settings(options, output, journal.token)
+        plan = Plan(
+            recordings,
+            journal,
+            _identity(options, description),
+            Choice(everything=options.overwrite, failed=options.retry_failed),
+            _longest_name(output),
+        )
+        totals, unusable = plan.count()
+        failures += unusable
+        if options.dry_run:
+            return _say_what_would_be_done(options, settings, journal, totals, failures)
+        if not options.quiet and (totals.done or totals.failed):
+            print(f"asr: {_account_of(totals)}.", file=sys.stderr)
+        expected = estimate(totals.sample, totals.wanted_bytes)
+        tally = Tally(totals.wanted, expected.audio_s, not options.quiet, journal.folder / "log.txt")
+        tally.say(f"asr transcribe {options.model} -o {output}: {totals.wanted} files to do")
+        try:
+            with tally:
+                if totals.wanted:
+                    _work(options, settings, plan, journal, tally, totals.wanted_bytes)
+        finally:
+            _account(options, output, journal, tally, failures, totals)
+    return 1 if failures or totals.failed or tally.reasons else 0
 
 
-def _attempt(recording: Recording, read: Any) -> Any:
-    """What `read` gives for the file, or why it gives nothing."""
+def _work(
+    options: Options,
+    settings: Settings,
+    plan: Plan,
+    journal: Journal,
+    tally: Tally,
+    left_bytes: int,
+) -> None:
+    transcriber = Transcriber(settings)
+    executor = _executor(options, settings, left_bytes)
+    in_process = isinstance(executor, LocalExecutor)
+    if in_process:
+        transcriber.heard = tally.heard
+    with executor:
+        if isinstance(executor, RayExecutor):
+            executor.check(options.model, str(settings.folder), plan.some_paths())
+        trials = ProcessExecutor() if in_process else executor
+        job = Job(plan, journal, transcriber, executor, trials, tally, in_process)
+        job.run()
+    if tally.done:
+        journal.note("speed", tally.audio_s / tally.seconds / executor.workers)
+
+
+def _executor(options: Options, settings: Settings, left_bytes: int) -> Executor:
+    """One worker does it in this process; several, or a cluster's, on Ray."""
+    workers = options.workers
+    if options.ray is None and workers is None:
+        workers = 1 if left_bytes < RAY_BYTES else max(1, (os.cpu_count() or 1) // options.threads)
+    if options.ray is None and workers == 1:
+        return LocalExecutor()
+    gpus = settings.device != "cpu"
+    return RayExecutor(workers, options.ray, threads=options.threads, gpus=gpus)
+
+
+def _settings(options: Options, output: Path | None, token: str) -> Settings:
+    return Settings(
+        model=os.path.abspath(options.model),
+        formats=tuple(options.formats),
+        folder=None if output is None else os.path.abspath(output),
+        decoder={
+            key: os.path.abspath(value) if key in decoder_settings.FILES else value
+            for key, value in options.decoder.items()
+        },
+        device=options.device,
+        threads=None if output is None else options.threads,
+        split_channels=options.channels == "split",
+        longest_s=options.max_hours * 3600,
+        timeout_s=options.timeout_s,
+        options=options.writers,
+        token=token,
+    )
+
+
+def _identity(options: Options, description: Mapping[str, Any]) -> str:
+    """The same for calls that write the same outputs for a file."""
+    content = {
+        "model": digest_of(description),
+        "decoder": decoder_settings.digested(options.decoder),
+        "formats": sorted(options.formats),
+        "writers": options.writers,
+        "channels": options.channels,
+    }
+    return digest_bytes(json.dumps(content, sort_keys=True).encode())
+
+
+def _keep_inputs(output: Path, recordings: Sequence[Recording], formats: Sequence[str]) -> None:
+    """Raises where an output would overwrite an input."""
+    endings = tuple(f".{name}" for name in formats)
+    inputs = {os.path.abspath(r.path) for r in recordings if r.path.endswith(endings)}
+    for recording in recordings if inputs else ():
+        for ending in endings:
+            path = output / f"{recording.name}{ending}"
+            if os.path.abspath(path) in inputs:
+                raise UserError(f"{path} is an input, and would be overwritten: change -o.")
+
+
+def _longest_name(output: Path) -> int:
+    """Bytes that a recording's name may have, so that its outputs' names are none too long."""
     try:
-        return read(recording.path)
-    except InputError as error:
-        return _failure(recording, "read", error.reason, str(error))
-    except Exception as error:  # noqa: BLE001  one bad file stops none of the others
-        return _failure(recording, "read", "error", f"{type(error).__name__}: {error}")
+        longest = os.pathconf(output, "PC_NAME_MAX")
+    except (OSError, ValueError):
+        longest = NAME_MAX
+    return longest - len(".textgrid")
 
 
-def _recognised(
-    bundle: Bundle, loaded: Sequence[tuple[Recording, np.ndarray]]
-) -> Iterator[tuple[Recording, Transcript | Failure]]:
-    """A batch's transcripts. Where it fails as a whole, each recording is tried alone."""
-    if not loaded:
-        return
-    recordings = [recording for recording, _ in loaded]
-    try:
-        transcripts = bundle.recognise(
-            [waveform for _, waveform in loaded],
-            [printable(recording.path) for recording in recordings],
-        )
-    except Exception as error:  # noqa: BLE001  one bad recording stops none of the others
-        if len(loaded) > 1:
-            for one in loaded:
-                yield from _recognised(bundle, [one])
-            return
-        detail = f"{type(error).__name__}: {error}"
-        yield recordings[0], _failure(recordings[0], "recognise", "error", detail)
-        return
-    for recording, transcript in zip(recordings, transcripts, strict=True):
-        if math.isfinite(transcript.score):
-            yield recording, transcript
-        else:
-            detail = f"for {printable(recording.path)} the model gives values that are no numbers"
-            yield recording, _failure(recording, "recognise", "not-finite", detail)
+def _account_of(totals: Totals) -> str:
+    parts = [f"{totals.wanted} to do"]
+    if totals.changed:
+        parts[0] += f" ({totals.changed} of them changed)"
+    parts.append(f"{totals.done} done before")
+    if totals.failed:
+        parts.append(f"{totals.failed} failed before (--retry-failed tries them again)")
+    return ", ".join(parts)
 
 
-def _failure(recording: Recording, stage: str, reason: str, detail: str) -> Failure:
-    return Failure(str(recording.path), stage, reason, detail)
-
-
-class _Counts:
-    """What is done, has failed and is left: a progress bar on stderr, silent without a terminal."""
-
-    def __init__(self, files: int, failed: int, visible: bool) -> None:
-        console = Console(stderr=True)
-        self.done, self.failed, self.left = 0, failed, files
-        self._files = files
-        self.audio_s = 0.0
-        self._expected_files, self._expected_s = 0, 0.0
-        self._progress = Progress(
-            TextColumn("{task.fields[counts]}"),
-            BarColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not (console.is_terminal and visible),
-            redirect_stdout=False,  # what is printed there is the result
-            redirect_stderr=False,
-        )
-        self._task = self._progress.add_task("", total=None, counts="", speed="")
-        self._began = time.perf_counter()
-
-    def __enter__(self) -> _Counts:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def expect(self, files: int, audio_s: float) -> None:
-        """So many files last so long; the others are taken to be alike."""
-        self._expected_files += files
-        self._expected_s += audio_s
-        total_s = self._expected_s / self._expected_files * self._files
-        self._progress.update(self._task, total=total_s)
-
-    def advance(self, result: Transcript | Failure) -> None:
-        """One more is done or has failed."""
-        self.left -= 1
-        if isinstance(result, Failure):
-            self.failed += 1
-        else:
-            self.done += 1
-            self.audio_s += result.duration_s
-        elapsed_s = max(time.perf_counter() - self._began, 1e-9)
-        self._progress.update(
-            self._task,
-            completed=self.audio_s,
-            counts=f"{self.done} done, {self.failed} failed, {self.left} left",
-            speed=f"{self.audio_s / 3600:.2f} h, {self.audio_s / elapsed_s:.0f} x real time",
-        )
-
-
-def _report(
+def _say_what_would_be_done(
+    options: Options,
+    settings: Settings,
+    journal: Journal,
+    totals: Totals,
     failures: Sequence[Failure],
-    counts: _Counts,
-    seconds: float,
-    output: str | None,
-    formats: Sequence[str],
+) -> int:
+    print(f"{_account_of(totals)}; {len(failures)} that cannot be used as they are")
+    if totals.wanted:
+        expected = estimate(totals.sample, totals.wanted_bytes)
+        speed = journal.noted("speed") or measured(Transcriber(settings), totals.sample)
+        print(replace(expected, speed=speed).told(options.workers or 1))
+    name_failures(failures[:NAMED_FAILURES], len(failures))
+    return 0
+
+
+def _account(
+    options: Options,
+    output: Path,
+    journal: Journal,
+    tally: Tally,
+    failures: Sequence[Failure],
+    totals: Totals,
 ) -> None:
     """List what failed, and say what was done and where it lies."""
-    listing = None if output is None else Path(output) / FAILURES
-    if listing is not None:
-        _list_failures(listing, failures)
-    for failure in failures if listing is None else failures[:NAMED_FAILURES]:
-        advice = WHAT_TO_DO.get(failure.reason)
-        print(
-            f"asr: {printable(failure.detail)}{f' ({advice})' if advice else ''}", file=sys.stderr
+    listing = output / FAILURES
+    listed = list_failures(listing, _all_failures(journal, failures))
+    failed = len(failures) + sum(tally.reasons.values())
+    if not options.quiet:
+        kept = [*failures, *tally.failures][:NAMED_FAILURES]
+        name_failures(kept, failed)
+    done = f"{tally.done} transcribed"
+    if tally.done:
+        done += (
+            f": {tally.audio_s / 3600:.2f} hours of audio in {tally.seconds:.1f} s,"
+            f" {tally.audio_s / tally.seconds:.0f} times real time"
         )
-    if len(failures) > NAMED_FAILURES and listing is not None:
-        print(f"asr: … and {len(failures) - NAMED_FAILURES} more", file=sys.stderr)
-    if listing is None and not failures:
-        return
-    parts = [
-        f"{counts.done} transcribed: {counts.audio_s / 3600:.2f} hours of audio in {seconds:.1f} s,"
-        f" {counts.audio_s / seconds:.0f} times real time"
-    ]
-    if output is not None:
-        parts.append(f"written to {printable(output)} ({', '.join(formats)})")
-    if failures:
-        reasons = Counter(failure.reason for failure in failures).most_common()
-        counted = ", ".join(f"{count} {reason}" for reason, count in reasons)
-        listed = f", listed in {printable(listing)}" if listing else ""
-        parts.append(f"{len(failures)} failed ({counted}){listed}")
-    print("; ".join(parts) + ".", file=sys.stderr)
+    parts = [done]
+    if totals.done:
+        parts.append(f"{totals.done} were there before")
+    if tally.left:
+        parts.append(f"{tally.left} are left: the same command goes on")
+    parts.append(f"written to {printable(output)} ({', '.join(options.formats)})")
+    if failed or totals.failed:
+        reasons = ", ".join(
+            f"{count} {reason}" for reason, count in _by_reason(failures, tally.reasons)
+        )
+        before = f"{totals.failed} before" if totals.failed else ""
+        counted = ", ".join(filter(None, (reasons, before)))
+        parts.append(
+            f"{failed + totals.failed} failed ({counted}), listed in {printable(listing)}"
+        )
+    elif listed:
+        parts.append(f"earlier failures of other inputs are listed in {printable(listing)}")
+    tally.say("; ".join(parts))
+    if not options.quiet:
+        print("; ".join(parts) + ".", file=sys.stderr)
 
 
-def _list_failures(path: Path, failures: Sequence[Failure]) -> None:
-    """One JSON object a line; no file where nothing failed."""
-    if not failures:
-        with explain_write_errors(path):
-            path.unlink(missing_ok=True)
-        return
-    with write_atomically(path) as stream:
-        for failure in failures:
-            record = {
-                **{key: printable(value) for key, value in asdict(failure).items()},
-                "what_to_do": WHAT_TO_DO.get(failure.reason, ""),
-            }
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+def _all_failures(journal: Journal, failures: Sequence[Failure]) -> Iterator[Failure]:
+    """Those of this call that no record has, and all recorded ones of files that are there."""
+    yield from failures
+    for record in journal.failed():
+        if record.failure is not None and os.path.lexists(record.path):
+            yield record.failure
+
+
+def _by_reason(
+    failures: Sequence[Failure], counted: Mapping[str, int] | None = None
+) -> list[tuple[str, int]]:
+    reasons = Counter(counted or {})
+    reasons.update(failure.reason for failure in failures)
+    return reasons.most_common()
