@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from asr import audio, registry
+from asr import audio, recognition, registry
 from asr.decoding import settings as decoder_settings
 from asr.decoding.decoder import Decoder
-from asr.decoding.hypothesis import Hypothesis, Transcript
+from asr.decoding.hypothesis import Transcript
 from asr.description import (
     DESCRIPTION,
     SCHEMA,
@@ -41,7 +41,7 @@ from asr.streaming import Stream
 from asr.text import NORMALISERS
 from asr.units.kinds import units_from_dict, units_to_dict
 from asr.units.symbols import Units
-from asr.waveforms import BATCH_S, Audio, batches_by_length, duration_s_of, waveform_of
+from asr.waveforms import BATCH_S, Audio
 
 WEIGHTS = "weights.safetensors"
 
@@ -147,7 +147,7 @@ class Bundle:
         """Transcripts of one batch of float waveforms `[S]` at 16 kHz."""
         nbest_lists = self.search.decode(*self.emissions(waveforms))
         return [
-            _transcript(source, len(waveform) / audio.SAMPLE_RATE_HZ, nbest)
+            recognition.transcript_of(source, len(waveform) / audio.SAMPLE_RATE_HZ, nbest)
             for source, waveform, nbest in zip(sources, waveforms, nbest_lists, strict=True)
         ]
 
@@ -156,27 +156,13 @@ class Bundle:
 
         Inputs are paths of audio files, or arrays `[S]` of samples at 16 kHz, mono: floats in
         [-1, 1], or int16. They are recognised in batches of similar length of `batch_s` seconds in
-        all, which changes the time it takes and the memory, never the text.
+        all, which changes the time it takes and the memory, never the text; those of more than two
+        minutes in windows (`asr.recognition.recognise_long`).
 
         Raises:
             UserError: an input cannot be used; names it and says why.
         """
-        if isinstance(inputs, str | Path | np.ndarray):
-            raise UserError("transcribe takes a list of paths or arrays: put the one into a list.")
-        sources = [
-            str(item) if isinstance(item, str | Path) else f"array {position}"
-            for position, item in enumerate(inputs)
-        ]
-        durations = [
-            duration_s_of(item, source) for item, source in zip(inputs, sources, strict=True)
-        ]
-        transcripts: dict[int, Transcript] = {}
-        for batch in batches_by_length(durations, batch_s):
-            waveforms = [waveform_of(inputs[i], sources[i]) for i in batch]
-            transcripts.update(
-                zip(batch, self.recognise(waveforms, [sources[i] for i in batch]), strict=True)
-            )
-        return [transcripts[position] for position in range(len(inputs))]
+        return recognition.transcribe(self, inputs, batch_s)
 
     def save(self, folder: str | Path) -> None:
         """Write the bundle; what was in the folder is replaced as a whole.
@@ -292,28 +278,6 @@ def set_decoder(folder: str | Path, settings: Mapping[str, Any]) -> None:
         stream.write(written(content))
     for name in set(earlier) - set(decoder_settings.names(content["decoder"])):
         (folder / Path(name).name).unlink(missing_ok=True)
-
-
-def _transcript(source: str, duration_s: float, nbest: Sequence[Hypothesis]) -> Transcript:
-    """With words kept within the recording, which its last frames may reach beyond."""
-    return Transcript(
-        source=source,
-        duration_s=duration_s,
-        nbest=tuple(
-            replace(
-                hypothesis,
-                words=tuple(
-                    replace(
-                        word,
-                        start_s=min(max(word.start_s, 0.0), duration_s),
-                        end_s=min(max(word.end_s, 0.0), duration_s),
-                    )
-                    for word in hypothesis.words
-                ),
-            )
-            for hypothesis in nbest
-        ),
-    )
 
 
 def _features(settings: Mapping[str, Any]) -> LogMel:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torchaudio
 from torch import Tensor, nn
 
 SAMPLE_RATE_HZ = 16_000
+ENERGIES_S = 60.0  # of a long recording's audio whose energies are looked at together
 # The quietest mel energy told apart from silence: 16-bit quantisation noise lies above it.
 ENERGY_FLOOR = 1e-8
 
@@ -16,6 +19,23 @@ ENERGY_FLOOR = 1e-8
 def length_mask(lengths: Tensor, size: int) -> Tensor:
     """True where a position lies within its utterance: lengths [B] -> [B, size]."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
+
+
+def stretches(
+    blocks: Iterable[npt.NDArray[np.float32]], size: int, step: int
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """Start and samples of stretches of one size, a step apart; what is left at last is shorter.
+
+    `blocks` are the samples of a recording in pieces of any size.
+    """
+    start, kept = 0, np.zeros(0, np.float32)
+    for block in blocks:
+        kept = np.concatenate([kept, block])
+        while len(kept) > size:
+            yield start, kept[:size]
+            kept = kept[step:]
+            start += step
+    yield start, kept
 
 
 class LogMel(nn.Module):
@@ -128,6 +148,22 @@ class LogMel(nn.Module):
         deviation = (squares / count - mean.square()).clamp(min=1e-6).sqrt()
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)
+
+    def fitted(self, blocks: Iterable[npt.NDArray[np.float32]]) -> LogMel:
+        """Features that normalise each part of a recording as those of an utterance would the whole.
+
+        `blocks` are the recording's samples, in pieces of any size.
+        """
+        whole = LogMel(self.mel_bins, self.window_s, self.hop_s)
+        size = round(ENERGIES_S * SAMPLE_RATE_HZ / whole.hop_samples) * whole.hop_samples
+        # Each frame in one part only: a part ends where the window of its last frame does.
+        parts = stretches(blocks, size + whole.window_samples - whole.hop_samples, size)
+        try:
+            whole.fit(torch.from_numpy(part) for _, part in parts)
+        except ValueError:  # no frame: nothing to normalise
+            return self
+        whole.deviation += 1e-3  # as `forward` has it
+        return whole.to(self.mean.device)
 
     def settings(self) -> dict[str, object]:
         """The constructor's arguments, as a bundle keeps them."""

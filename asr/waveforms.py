@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,41 +17,69 @@ Audio = str | Path | np.ndarray
 
 BATCH_S = 120.0  # of audio recognised at once, padding included
 
-# A recording is recognised whole, which takes memory in proportion to its length.
+# A recording of up to so long is recognised whole, which takes memory in proportion to its length;
+# a longer one in windows.
+WHOLE_S = 120.0
+LONGEST_S = 24 * 3600.0  # of what is decoded of a file, unless told otherwise
 MAXIMUM_DURATION_S = 20 * 60.0
 # Floats lie in [-1, 1] but for a little overshoot; beyond this they are integers in disguise.
 LOUDEST = 16.0
 
 
-def duration_s_of(item: Audio, source: str) -> float:
+def duration_s_of(item: Audio, source: str, limit_s: float = LONGEST_S) -> float:
     """How long an input called `source` is, in seconds; a file is not decoded for it.
 
     Raises:
-        UserError: the file cannot be read, or it is too long.
+        UserError: the file cannot be read, or it is longer than `limit_s`.
     """
     if isinstance(item, str | Path):
         try:
-            duration_s = audio.probe(item).duration_s
+            return audio.probe(item, limit_s).duration_s
         except InputError as error:
             raise UserError(f"{error}.") from None
-    else:
-        duration_s = len(item) / audio.SAMPLE_RATE_HZ if np.ndim(item) else 0.0
-    if duration_s > MAXIMUM_DURATION_S:
-        raise UserError(f"{too_long(source, duration_s)}: cut it into pieces.")
+    duration_s = len(item) / audio.SAMPLE_RATE_HZ if np.ndim(item) else 0.0
+    if duration_s > limit_s:
+        raise UserError(f"{source} lasts more than {limit_s / 3600:.3g} hours.")
     return duration_s
 
 
-def waveform_of(item: Audio, source: str) -> npt.NDArray[np.float32]:
+def waveform_of(item: Audio, source: str) -> npt.NDArray[np.float32] | None:
     """An input called `source` as floats `[S]` in [-1, 1] at 16 kHz.
+
+    None for a file that is too long to be recognised whole, which its header need not say.
 
     Raises:
         UserError: the file cannot be read, or the array is no such waveform.
     """
-    if isinstance(item, str | Path):
-        try:
-            return audio.load(item)
-        except InputError as error:
-            raise UserError(f"{error}.") from None
+    if not isinstance(item, str | Path):
+        return _checked(item, source)
+    try:
+        return audio.load(item, limit_s=2 * WHOLE_S)
+    except InputError as error:
+        if error.reason == "too-long":
+            return None
+        raise UserError(f"{error}.") from None
+
+
+def blocks_of(
+    item: Audio, source: str, limit_s: float = LONGEST_S
+) -> Iterator[npt.NDArray[np.float32]]:
+    """An input called `source` in pieces that together are its waveform; a file's as it is decoded.
+
+    Raises:
+        UserError: as `waveform_of`; the file is longer than `limit_s`.
+    """
+    if not isinstance(item, str | Path):
+        yield _checked(item, source)
+        return
+    try:
+        yield from audio.blocks(item, limit_s=limit_s)
+    except InputError as error:
+        raise UserError(f"{error}.") from None
+
+
+def _checked(item: Any, source: str) -> npt.NDArray[np.float32]:
+    """An array as floats `[S]`, once it is known to be a waveform."""
     if not isinstance(item, np.ndarray) or item.ndim != 1:
         shape = getattr(item, "shape", None)
         what = f"{type(item).__name__}{list(shape) if shape is not None else ''}"

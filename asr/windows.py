@@ -11,25 +11,64 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from asr.features import SAMPLE_RATE_HZ, LogMel
+from asr.features import SAMPLE_RATE_HZ, stretches
 from asr.files import explain_write_errors
-from asr.models.ctc import CtcModel
 
 WINDOW_S = 40.0
 OVERLAP_S = 10.0  # of two neighbours
-ENERGIES_S = 60.0  # of audio whose energies are looked at together
+BLANK = 0
 
 Floats = npt.NDArray[np.float32]
 
 
+class Features(Protocol):
+    """What makes features of waveforms [B, S] and lengths [B], as `asr.features.LogMel` does.
+
+    Those whose `normalisation` is `utterance` are asked for others that are `fitted` to a whole.
+    """
+
+    hop_samples: int
+    normalisation: str
+
+    def __call__(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and their lengths [B]."""
+        ...
+
+    def fitted(self, blocks: Iterable[Floats]) -> Features:
+        """Features that normalise each part of a recording as the whole would be."""
+        ...
+
+
+class Network(Protocol):
+    """What makes emissions of features, as `asr.models.ctc.CtcModel` does."""
+
+    @property
+    def subsampling(self) -> int:
+        """Frames of features for one frame of emissions."""
+        ...
+
+    def __call__(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities [B, T', V] and their lengths [B]."""
+        ...
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The weights, on one device."""
+        ...
+
+    def eval(self) -> Any:
+        """Evaluation mode."""
+        ...
+
+
 def emissions(
-    network: CtcModel, features: LogMel, blocks: Callable[[], Iterable[Floats]]
+    network: Network, features: Features, blocks: Callable[[], Iterable[Floats]]
 ) -> Iterator[Floats]:
     """Log-probabilities [n, V] of a recording, in order, as many frames in all as of the whole.
 
@@ -44,25 +83,10 @@ def emissions(
     """
     network.eval()
     if features.normalisation == "utterance":
-        features = fitted(features, blocks())
+        features = features.fitted(blocks())
     frame_samples = features.hop_samples * network.subsampling
     windows = _windows(blocks(), frame_samples)
     yield from _joined((first, _computed(network, features, window)) for first, window in windows)
-
-
-def fitted(features: LogMel, blocks: Iterable[Floats]) -> LogMel:
-    """Features that normalise each part of a recording as the whole would be."""
-    settings: dict[str, Any] = {**features.settings(), "normalisation": "corpus"}
-    whole = LogMel(**settings)
-    size = round(ENERGIES_S * SAMPLE_RATE_HZ / whole.hop_samples) * whole.hop_samples
-    # Each frame in one part only: a part ends where the window of its last frame does.
-    parts = _cut(blocks, size + whole.window_samples - whole.hop_samples, size)
-    try:
-        whole.fit(torch.from_numpy(part) for _, part in parts)
-    except ValueError:  # no frame: nothing to normalise
-        return features
-    whole.deviation += 1e-3  # as the features of an utterance have it
-    return whole.to(features.mean.device)
 
 
 class EmissionsFile:
@@ -109,25 +133,13 @@ def _windows(blocks: Iterable[Floats], frame_samples: int) -> Iterator[tuple[int
     """First frame of emissions and samples of each window; the frames of all lie on one grid."""
     size = round(WINDOW_S * SAMPLE_RATE_HZ / frame_samples) * frame_samples
     overlap = round(OVERLAP_S * SAMPLE_RATE_HZ / frame_samples) * frame_samples
-    for start, samples in _cut(blocks, size, size - overlap):
+    for start, samples in stretches(blocks, size, size - overlap):
         yield start // frame_samples, samples
 
 
-def _cut(blocks: Iterable[Floats], size: int, step: int) -> Iterator[tuple[int, Floats]]:
-    """Start and samples of pieces of one size, a step apart; what is left at last is shorter."""
-    start, kept = 0, np.zeros(0, np.float32)
-    for block in blocks:
-        kept = np.concatenate([kept, block])
-        while len(kept) > size:
-            yield start, kept[:size]
-            kept = kept[step:]
-            start += step
-    yield start, kept
-
-
-def _computed(network: CtcModel, features: LogMel, samples: Floats) -> Floats:
+def _computed(network: Network, features: Features, samples: Floats) -> Floats:
     """Emissions [n, V] of samples [S] alone."""
-    device = network.head.weight.device
+    device = next(iter(network.parameters())).device
     waveform = torch.from_numpy(samples)[None].to(device)  # [1, S]
     lengths = torch.tensor([len(samples)], device=device)
     # TF32 would round what a window gives differently from what the whole does.
@@ -152,10 +164,13 @@ def _joined(windows: Iterable[tuple[int, Floats]]) -> Iterator[Floats]:
 def _seam(earlier: Floats, later: Floats) -> int:
     """How many frames of an overlap the earlier window gives.
 
-    Where the posteriors of the two differ least, before the cut and behind it; looked for in the
-    middle half, since nearer to an edge one of them lacks context.
+    Where both are surest of a blank and the posteriors of the two differ least, before the cut and
+    behind it; looked for in the middle half, since nearer to an edge one of them lacks context.
     """
     overlap = min(len(earlier), len(later))
-    apart = np.abs(np.exp(earlier[:overlap]) - np.exp(later[:overlap])).max(axis=1)  # [n]
     low, high = overlap // 4, max(overlap // 4 + 2, 3 * overlap // 4)
-    return low + 1 + int(np.argmin(apart[low : high - 1] + apart[low + 1 : high]))
+    first, second = np.exp(earlier[low:high]), np.exp(later[low:high])  # [n, V]
+    apart = np.abs(first - second).max(axis=1)  # [n]
+    heard = 1 - np.minimum(first[:, BLANK], second[:, BLANK])
+    cost = apart + heard
+    return low + 1 + int(np.argmin(cost[:-1] + cost[1:]))

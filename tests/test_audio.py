@@ -3,7 +3,6 @@ from __future__ import annotations
 import struct
 import wave
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from asr.audio import AudioError, AudioInfo, load, probe, to_int16
+from asr.audio import AudioError, load, probe, to_int16
 
 
 def noise(seconds: float = 1.0, rate_hz: int = 16_000, channels: int = 1) -> NDArray[np.float32]:
@@ -232,47 +231,32 @@ def test_what_is_no_audio_says_what_it_is_instead(tmp_path: Path) -> None:
     assert reason_of(tmp_path / "video.m4a") in ("no-codec", "not-audio")
 
 
-def test_what_needs_ffmpeg_is_read_where_torchcodec_is_there(tmp_path: Path) -> None:
-    try:
-        from torchcodec.encoders import AudioEncoder
-    except (ImportError, RuntimeError):
-        pytest.skip("torchcodec with FFmpeg is not installed")
-    import torch
-
-    path = tmp_path / "a.m4a"
-    both = np.stack([tone(440, 48_000, 2.0), tone(440, 48_000, 2.0)])
-    AudioEncoder(torch.from_numpy(both), sample_rate=48_000).to_file(str(path))
-    info = probe(path)
-    assert (info.sample_rate_hz, info.channels, info.codec) == (48_000, 2, "aac")
-    assert info.duration_s == pytest.approx(2.0, abs=0.1)
-    assert load(path)[8_000:24_000].std() == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
-    assert len(load(path, 0.5, 1.0)) == 8_000
-    assert reason_of(path, 1.0, 9.0) == "bad-segment"
-    path.write_bytes(path.read_bytes()[:1_000])
-    assert reason_of(path) == "not-audio"
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
+def test_one_channel_is_taken_in_place_of_the_average(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    soundfile.write(path, noise(channels=3), 16_000)
+    samples, _ = soundfile.read(path, dtype="float32")
+    for channel in range(3):
+        np.testing.assert_array_equal(load(path, channel=channel), samples[:, channel])
+        found = load(path, 0.25, 0.5, channel=channel)
+        np.testing.assert_array_equal(found, samples[4_000:8_000, channel])
+    np.testing.assert_allclose(load(path), samples.mean(axis=1), atol=1e-6)
 
 
-@pytest.mark.parametrize("duration_s", [None, 0.0])
-def test_what_gives_no_length_to_torchcodec_is_measured_by_its_samples(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, duration_s: float | None
-) -> None:
-    import torch
+@pytest.mark.parametrize("channel", [-1, 2])
+def test_a_channel_that_is_not_there_is_said(tmp_path: Path, channel: int) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(channels=2), 16_000)
+    with pytest.raises(AudioError, match=f"2 channels, and none of number {channel + 1}") as caught:
+        load(tmp_path / "a.wav", channel=channel)
+    assert caught.value.reason == "no-channel"
 
-    samples = torch.from_numpy(np.stack([tone(440, 16_000, 2.0)] * 2))
-    metadata = SimpleNamespace(
-        sample_rate=16_000, num_channels=2, duration_seconds_from_header=duration_s, codec="opus"
-    )
 
-    def played(start_s: float, end_s: float | None) -> SimpleNamespace:
-        end = None if end_s is None else round(end_s * 16_000)
-        return SimpleNamespace(data=samples[:, round(start_s * 16_000) : end], sample_rate=16_000)
-
-    decoder = SimpleNamespace(metadata=metadata, get_samples_played_in_range=played)
-    monkeypatch.setattr("asr.audio._torchcodec", lambda path: decoder)
-    path = tmp_path / "a.webm"
-    assert probe(path) == AudioInfo(16_000, 2, 2.0, "opus")
-    np.testing.assert_array_equal(load(path, 0.5, 1.25), load(path)[8_000:20_000])
-    assert reason_of(path, 1.0, 9.0) == "bad-segment"
+def test_of_a_channel_the_others_may_be_no_numbers(tmp_path: Path) -> None:
+    samples = noise(channels=2)
+    samples[5, 1] = np.nan
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
+    np.testing.assert_array_equal(load(tmp_path / "a.wav", channel=0), samples[:, 0])
+    assert reason_of(tmp_path / "a.wav") == "not-finite"
 
 
 def test_a_damaged_rate_is_not_resampled_to_gigabytes(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from asr import features as features_module
 from asr import windows
 from asr.bundle import Bundle
 from asr.errors import UserError
@@ -125,13 +126,13 @@ def test_no_more_than_a_window_is_waited_for(tiny_bundle: Bundle) -> None:
 def test_parts_are_normalised_as_the_whole(
     make_bundle: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(windows, "ENERGIES_S", 0.5)
+    monkeypatch.setattr(features_module, "ENERGIES_S", 0.5)
     features = make_bundle(normalisation="utterance").features
     waveform = noise(5 * RATE_HZ + 123) + 1e-3
     blocks = [waveform[:3001], waveform[3001:60_000], waveform[60_000:]]
     one = torch.from_numpy(waveform)[None], torch.tensor([len(waveform)])
     expected, _ = features(*one)
-    found, _ = windows.fitted(features, blocks)(*one)
+    found, _ = features.fitted(blocks)(*one)
     assert float((found - expected).abs().max()) < 1e-3
     assert features.normalisation == "utterance"
 

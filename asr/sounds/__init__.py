@@ -1,0 +1,1 @@
+"""Audio files as they are opened: by libsndfile, or by FFmpeg."""
