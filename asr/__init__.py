@@ -17,19 +17,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asr.bundle import load
     from asr.decoding.hypothesis import Transcript
+    from asr.pipelines import open_model as load
 
 __version__ = "0.1.0"
 __all__ = ["Transcript", "__version__", "load"]
 
 
-_HOMES = {"load": "asr.bundle", "Transcript": "asr.decoding.hypothesis"}
+_HOMES = {
+    "load": ("asr.pipelines", "open_model"),
+    "Transcript": ("asr.decoding.hypothesis", "Transcript"),
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        module, attribute = _HOMES[name]
+        return getattr(importlib.import_module(module), attribute)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""bundle.yaml, the readable half of a bundle: checked when it is read, plain when it is written."""
+"""What a model is called, and bundle.yaml, the readable half of a bundle: checked, plain."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 import yaml
 
+from asr import registry
 from asr.errors import UserError, nearest
 from asr.files import InputError, digest_bytes, resolve_inside
 
+PIPELINE = "torchaudio:"  # before the name of one of torchaudio's recognisers
 SCHEMA = 1
 DESCRIPTION = "bundle.yaml"
 # The keys of bundle.yaml, all of them needed, and what each holds.
@@ -28,6 +30,25 @@ SHAPE: dict[str, type] = {
 }
 
 
+def check_model(model: str) -> None:
+    """Find that there is such a model, a bundle's folder or `torchaudio:NAME`, in no time.
+
+    Raises:
+        UserError: there is none, or bundle.yaml is damaged.
+    """
+    name = pipeline_name(model)
+    if name is None:
+        read_description(Path(model))
+    elif name not in registry.names("pipelines"):
+        registry.find("pipelines", name)  # which offers the nearest
+
+
+def pipeline_name(model: str | Path) -> str | None:
+    """What stands behind `torchaudio:`; None where the model is a folder."""
+    text = str(model)
+    return text.removeprefix(PIPELINE) if text.startswith(PIPELINE) else None
+
+
 def read_description(folder: Path) -> dict[str, Any]:
     """What bundle.yaml in a folder says, its outer shape checked.
 
@@ -36,6 +57,8 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / DESCRIPTION
     if not path.is_file():
+        if pipeline_name(folder) is not None:
+            raise UserError(f"{folder} is of torchaudio's, and this needs one of asr's own: give its folder.")
         inner = next((f for f in (folder / "model", folder.parent / "model") if _holds(f)), None)
         hint = f" Did you mean {inner}?" if inner else ""
         if folder.is_file():

@@ -38,6 +38,27 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "json": "asr.formats.json:JsonWriter",
         "ctm": "asr.formats.ctm:CtmWriter",
     },
+    "pipelines": {  # torchaudio:NAME
+        name: f"torchaudio.pipelines:{name}"
+        for name in (
+            "WAV2VEC2_ASR_BASE_10M",
+            "WAV2VEC2_ASR_BASE_100H",
+            "WAV2VEC2_ASR_BASE_960H",
+            "WAV2VEC2_ASR_LARGE_10M",
+            "WAV2VEC2_ASR_LARGE_100H",
+            "WAV2VEC2_ASR_LARGE_960H",
+            "WAV2VEC2_ASR_LARGE_LV60K_10M",
+            "WAV2VEC2_ASR_LARGE_LV60K_100H",
+            "WAV2VEC2_ASR_LARGE_LV60K_960H",
+            "HUBERT_ASR_LARGE",
+            "HUBERT_ASR_XLARGE",
+            "VOXPOPULI_ASR_BASE_10K_DE",
+            "VOXPOPULI_ASR_BASE_10K_EN",
+            "VOXPOPULI_ASR_BASE_10K_ES",
+            "VOXPOPULI_ASR_BASE_10K_FR",
+            "VOXPOPULI_ASR_BASE_10K_IT",
+        )
+    },
 }
 
 

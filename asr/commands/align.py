@@ -16,7 +16,7 @@ from asr import audio
 from asr.commands.devices import choose_device
 from asr.commands.output import check_writable
 from asr.decoding.hypothesis import Hypothesis, Transcript, Word
-from asr.description import read_description
+from asr.description import check_model
 from asr.errors import UserError
 from asr.files import InputError, explain_write_errors, printable, write_atomically
 from asr.formats.ctm import CtmWriter
@@ -39,19 +39,19 @@ def align(model: str, recording: str, text: str, output: str | None) -> int:
         UserError: there is no such model, the recording or the text cannot be used, the text needs
             more time than the recording has, or the output cannot be written.
     """
-    read_description(Path(model))  # a wrong model costs no second of loading torch
+    check_model(model)  # a wrong model costs no second of loading torch
     if output is not None:
         _check_output(Path(output), [recording, text], Path(model))
     lines = _read_text(Path(text))
     began = time.perf_counter()
     duration_s = _probed(recording)
 
-    from asr.bundle import load
     from asr.decoding.alignment import AlignmentError
     from asr.decoding.script import Script
+    from asr.pipelines import open_model
     from asr.windows import EmissionsFile
 
-    bundle = load(model, choose_device())
+    bundle = open_model(model, choose_device())
     script = Script.from_text(lines, bundle.units, bundle.normaliser, printable(text))
     with EmissionsFile(len(bundle.units.symbols)) as emissions:
         heard_s = _fill(emissions, bundle, recording, duration_s)

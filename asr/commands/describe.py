@@ -10,12 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from asr.description import read_description
+from asr.description import check_model, pipeline_name
 from asr.units.characters import SPACE, CharacterUnits
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from asr.bundle import Bundle
     from asr.units.symbols import Units
 
@@ -23,34 +21,31 @@ CALLED = {"sentencepiece": "pieces of words", "words": "words", "phones": "phone
 
 
 def describe(model: str, as_json: bool) -> int:
-    """Print what the model in a folder is; 0.
+    """Print what the model in a folder is, or one of torchaudio's; 0. Nothing is downloaded.
 
     Raises:
-        UserError: the folder holds no model, or a damaged one.
+        UserError: the folder holds no model, or a damaged one, or torchaudio has none of that name.
     """
-    from pathlib import Path
+    check_model(model)  # a wrong name costs no second of loading torch
 
-    folder = Path(model)
-    read_description(folder)  # a wrong folder costs no second of loading torch
+    from asr.pipelines import open_model, outline
 
-    from asr.bundle import load
-
-    bundle = load(folder)
+    bundle = open_model(model) if pipeline_name(model) is None else outline(model)
     if as_json:
-        print(json.dumps(description(folder, bundle), ensure_ascii=False, indent=2, default=str))
+        print(json.dumps(description(model, bundle), ensure_ascii=False, indent=2, default=str))
         return 0
     console = Console(highlight=False)
-    console.print(_facts(bundle, folder))
+    console.print(_facts(bundle, model))
     if bundle.scores:
         console.print(_scores(bundle.scores, bundle.units.rate_name))
     return 0
 
 
-def description(folder: Path, bundle: Bundle) -> dict[str, Any]:
-    """A model as a program reads it."""
+def description(model: str, bundle: Bundle) -> dict[str, Any]:
+    """A model as a program reads it; without a digest where its weights were not read."""
     return {
-        "folder": str(folder),
-        "digest": bundle.digest,
+        "folder": model,
+        "digest": None if bundle.device.type == "meta" else bundle.digest,
         "parameters": sum(parameter.numel() for parameter in bundle.network.parameters()),
         "seconds_per_frame": bundle.seconds_per_frame,
         "model": bundle.model,
@@ -64,9 +59,9 @@ def description(folder: Path, bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _facts(bundle: Bundle, folder: Path) -> Table:
-    about = description(folder, bundle)
-    table = Table(title=escape(str(folder)), title_justify="left", show_header=False)
+def _facts(bundle: Bundle, model: str) -> Table:
+    about = description(model, bundle)
+    table = Table(title=escape(model), title_justify="left", show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     size_mb = about["parameters"] * 4 / 1e6
@@ -77,7 +72,8 @@ def _facts(bundle: Bundle, folder: Path) -> Table:
     table.add_row("units", escape(_units(bundle.units)))
     table.add_row("normaliser", escape(bundle.normaliser))
     table.add_row("decoder", _settings(bundle.decoder))
-    table.add_row("digest", about["digest"])
+    if about["digest"] is not None:
+        table.add_row("digest", about["digest"])
     if bundle.trained:
         table.add_section()
     for key, value in bundle.trained.items():

@@ -21,6 +21,7 @@ from asr.commands.runs import run_folder
 from asr.commands.validation import Validation, trained_on_split
 from asr.config import Config
 from asr.decoding.settings import digested
+from asr.description import check_model, pipeline_name
 from asr.errors import UserError
 from asr.files import digest_bytes
 from asr.scoring import record
@@ -142,6 +143,9 @@ def evaluate(config: Config) -> int:
 def _model_folder(config: Config, run: Path) -> Path:
     """The model that is to be scored: `bundle`, or the run's own."""
     if config.bundle:
+        check_model(config.bundle)
+        if pipeline_name(config.bundle) is not None and decoders.asked_to(config, "keep"):
+            raise UserError(f"decoder.keep=true: {config.bundle} has no folder to keep it in.")
         return Path(config.bundle)
     folder = run / "model"
     if not folder.is_dir():
@@ -185,11 +189,11 @@ def _open(config: Config) -> tuple[Corpus, Split]:
 def _load(folder: Path, config: Config) -> Bundle:
     import torch
 
-    from asr.bundle import load
+    from asr.pipelines import open_model
 
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    return load(folder, choose_device(config.trainer.accelerator))
+    return open_model(folder, choose_device(config.trainer.accelerator))
 
 
 def _warnings(
