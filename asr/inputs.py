@@ -1,5 +1,4 @@
-"""What is to be transcribed: files, folders, patterns, lists and manifests to recordings, and the
-names of their outputs.
+"""What is to be transcribed: files, folders, patterns, lists and manifests to named recordings.
 
 A folder is read with all below it: what has the ending of an audio file and is not hidden. A link
 is followed where it stays inside the folder. `docs/transcribing.md` has the names as a table.
@@ -140,9 +139,7 @@ def _lines(manifest: str, failures: list[Failure]) -> Iterator[_Found]:
             failures.append(Failure(line.audio, "find", "outside-root", detail))
         else:
             seen.add(name)
-            yield _Found(
-                line.audio, name, named=True, start_s=line.start_s, end_s=line.end_s
-            )
+            yield _Found(line.audio, name, named=True, start_s=line.start_s, end_s=line.end_s)
 
 
 def _why_no_file(path: str) -> tuple[str, str] | None:

@@ -21,7 +21,6 @@ BATCH_S = 120.0  # of audio recognised at once, padding included
 # a longer one in windows.
 WHOLE_S = 120.0
 LONGEST_S = 24 * 3600.0  # of what is decoded of a file, unless told otherwise
-MAXIMUM_DURATION_S = 20 * 60.0
 # Floats lie in [-1, 1] but for a little overshoot; beyond this they are integers in disguise.
 LOUDEST = 16.0
 
@@ -96,14 +95,6 @@ def _checked(item: Any, source: str) -> npt.NDArray[np.float32]:
             " divide by the full scale, or give int16"
         )
     return np.ascontiguousarray(item, dtype=np.float32)
-
-
-def too_long(source: str, duration_s: float) -> str:
-    """The sentence for a recording that is longer than can be recognised whole."""
-    return (
-        f"{source} lasts {duration_s / 60:.1f} minutes, more than the"
-        f" {MAXIMUM_DURATION_S / 60:.0f} that are recognised at once"
-    )
 
 
 def batches_by_length(durations_s: Sequence[float], batch_s: float) -> Iterator[list[int]]:

@@ -71,7 +71,7 @@ def test_what_is_missing_is_a_failure_and_the_rest_goes_on(tmp_path: Path) -> No
     recordings, failed = find_recordings(
         [str(tmp_path / "no.wav"), str(tmp_path / "a.wav"), str(tmp_path / "*.mp3"), ""]
     )
-    assert [recording.path.name for recording in recordings] == ["a.wav"]
+    assert [Path(recording.path).name for recording in recordings] == ["a.wav"]
     assert [failure.reason for failure in failed] == ["missing", "missing", "missing"]
 
 
@@ -129,7 +129,7 @@ def test_a_link_that_dangles_loops_or_leaves_the_folder_is_a_failure(
     touch(tmp_path, "outside/o.wav", "root/b.wav")
     (tmp_path / "root" / link).symlink_to(target)
     recordings, failed = find_recordings([str(tmp_path / "root")])
-    assert [recording.path.name for recording in recordings] == ["b.wav"]
+    assert [Path(recording.path).name for recording in recordings] == ["b.wav"]
     assert [(failure.path, failure.reason) for failure in failed] == [
         (str(tmp_path / "root" / link), reason)
     ]

@@ -155,7 +155,9 @@ class Job:
                     again.append(single)
                     continue
                 deadly.add(single.key)
-                self._fail(single.files[0], "timed-out" if result.timed_out else "crashed", result.why)
+                self._fail(
+                    single.files[0], "timed-out" if result.timed_out else "crashed", result.why
+                )
             waiting = again
         self.journal.write([], part.key)
         return Part(tuple(file for file in part.files if Part((file,)).key not in deadly))
@@ -170,4 +172,3 @@ class Job:
         if file.wanted:  # else it has its outputs, and only the others have to do without it
             self.journal.write([self._entry(file, failure)])
             self.watcher.ended(file, failure)
-

@@ -53,7 +53,7 @@ create table notes (name text primary key, value text not null) without rowid;
 create index failed on files (path) where failure is not null;
 """
 
-# A name that another file has is an error, which `insert or replace` would hide by removing that one.
+# A name that another file has is an error: `insert or replace` would remove that file's record.
 _UPSERT = """
 insert into files values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (key) do update set
     path = excluded.path, name = excluded.name, size = excluded.size,

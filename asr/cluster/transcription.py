@@ -24,7 +24,7 @@ from asr.decoding.hypothesis import Transcript
 from asr.errors import UserError
 from asr.files import InputError, digest_bytes, printable, write_together
 from asr.inputs import Failure
-from asr.waveforms import BATCH_S, WHOLE_S, batches_by_length
+from asr.waveforms import BATCH_S, LONGEST_S, WHOLE_S, batches_by_length
 
 if TYPE_CHECKING:
     from asr.bundle import Bundle
@@ -41,7 +41,8 @@ class Settings:
 
     `decoder` are the settings in which the decoder differs from the model's own, `folder` where
     outputs go (None: nowhere), `longest_s` the decoded duration that is taken, `timeout_s` how long
-    a file may keep its worker waiting, `threads` those of a worker, and `options` those of the writers of formats.
+    a file may keep its worker waiting, `threads` those of a worker, `options` those of the writers of
+    formats, and `token` the run's.
     """
 
     model: str
@@ -51,7 +52,7 @@ class Settings:
     device: str = "auto"
     threads: int | None = None
     split_channels: bool = False
-    longest_s: float = 24 * 3600.0
+    longest_s: float = LONGEST_S
     timeout_s: float = 600.0
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     token: str = ""
@@ -143,11 +144,11 @@ class Transcriber:
         if self._bundle is None:
             import torch
 
-            from asr.bundle import load
+            from asr.pipelines import open_model
 
             if self.settings.threads is not None:  # results differ with it, in the last digits
                 torch.set_num_threads(self.settings.threads)
-            bundle = load(self.settings.model, _device(self.settings.device))
+            bundle = open_model(self.settings.model, _device(self.settings.device))
             if self.settings.decoder:
                 own = bundle.own_decoder
                 name = self.settings.decoder.get("name")
@@ -189,7 +190,9 @@ class Transcriber:
         for batch in batches:
             loaded = []
             for piece, waveform in itertools.islice(waveforms, len(batch)):
-                if isinstance(waveform, Failure):
+                if isinstance(waveform, Failure) and waveform.reason == "too-long":
+                    yield from self._long(piece)  # its header did not say so
+                elif isinstance(waveform, Failure):
                     yield piece, waveform
                 else:
                     loaded.append((piece, waveform))
@@ -335,7 +338,8 @@ class Transcriber:
             paths = {Path(folder, name): content for name, content in own.items()}
             taken = next((path for path in paths if path in folders or _is_taken(path)), None)
             if taken is not None:
-                detail = f"{printable(taken)} cannot be written: its name is a folder's, or inside a file"
+                what = "a folder is called so, or a file as the folder it would be in"
+                detail = f"{printable(taken)} cannot be written: {what}"
                 written.append(_failure(file, "write", "name-taken", detail))
                 continue
             contents |= paths
@@ -387,7 +391,11 @@ def _load(piece: _Piece) -> Floats | Failure:
     return _attempt(
         piece.file,
         lambda: audio.load(
-            recording.path, recording.start_s, recording.end_s, channel=piece.channel
+            recording.path,
+            recording.start_s,
+            recording.end_s,
+            channel=piece.channel,
+            limit_s=max(piece.duration_s, 2 * WHOLE_S),
         ),
     )
 

@@ -235,7 +235,8 @@ def transcribe(
         bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="Nothing on the screen but errors; DIR/.asr/log.txt has it.")
+        bool,
+        typer.Option("--quiet", help="Nothing on the screen but errors; DIR/.asr/log.txt has it."),
     ] = False,
 ) -> int:
     if as_json and formats is not None:

@@ -67,4 +67,3 @@ def check_writable(target: Path) -> None:
     with explain_write_errors(first):
         trial.touch()
         trial.unlink(missing_ok=True)
-

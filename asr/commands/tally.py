@@ -1,4 +1,4 @@
-"""How far a job is: a line that moves on a terminal, a log that stays, and the account at the end."""
+"""How far a job is: a line that moves on a terminal, a log that stays, failures by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`asr transcribe`: recordings into text, each exactly once, a bad one stopping none of the others."""
+"""`asr transcribe`: recordings into text, each exactly once, a bad one stopping no other."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from typing import Any
 from asr.cluster.executor import Executor, LocalExecutor, ProcessExecutor, RayExecutor
 from asr.cluster.job import Job
 from asr.cluster.journal import FOLDER, Journal
+from asr.cluster.nodes import check_nodes
 from asr.cluster.plan import Choice, File, Plan, Totals, parts_of, survey
+from asr.cluster.ray import import_ray
 from asr.cluster.transcription import Settings, Transcriber
 from asr.commands.estimate import estimate, measured
 from asr.commands.output import Screen
 from asr.commands.tally import FAILURES, NAMED_FAILURES, Tally, list_failures, name_failures
 from asr.decoding import settings as decoder_settings
-from asr.description import digest_of, read_description
+from asr.description import check_model, digest_of, pipeline_name, read_description
 from asr.errors import UserError
 from asr.files import digest_bytes, printable
 from asr.inputs import Failure, Recording, find_recordings
@@ -68,15 +70,18 @@ def transcribe(options: Options) -> int:
         UserError: there is no such model, nothing to transcribe, or the output cannot be written.
     """
     _check(options)
-    description = read_description(Path(options.model))  # a wrong model costs no second of torch
+    check_model(options.model)  # a wrong model costs no second of loading torch
     recordings, failures = find_recordings(options.inputs)
     if not recordings and not failures:
-        raise UserError(f"There is no audio in {', '.join(options.inputs)}: see docs/transcribing.md.")
+        raise UserError(
+            f"There is no audio in {', '.join(options.inputs)}: see docs/transcribing.md."
+        )
     if not recordings and all(failure.reason == "missing" for failure in failures):
         raise UserError(f"Nothing to transcribe: {failures[0].detail}.")
+    _say_if_phones(options)
     if options.output is None:
         return _print(options, recordings, failures)
-    return _write(options, Path(options.output), description, recordings, failures)
+    return _write(options, Path(options.output), recordings, failures)
 
 
 def _check(options: Options) -> None:
@@ -103,6 +108,15 @@ def _check(options: Options) -> None:
             raise UserError(f"{name} is for outputs in a folder: give one with -o.")
     elif os.path.lexists(options.output) and not os.path.isdir(options.output):
         raise UserError(f"{options.output} is a file: -o names a folder.")
+
+
+def _say_if_phones(options: Options) -> None:
+    if options.quiet or pipeline_name(options.model):
+        return
+    description = read_description(Path(options.model))
+    words = {**description["decoder"], **options.decoder}.get("lexicon")
+    if description["units"].get("kind") == "phones" and words is None:
+        print("asr: this model emits phones: what is written are phones, no words", file=sys.stderr)
 
 
 def _print(options: Options, recordings: Sequence[Recording], failures: list[Failure]) -> int:
@@ -132,14 +146,15 @@ def _print(options: Options, recordings: Sequence[Recording], failures: list[Fai
     name_failures(failures, len(failures))
     if failures:
         reasons = ", ".join(f"{count} {reason}" for reason, count in _by_reason(failures))
-        print(f"asr: {tally.done} transcribed; {len(failures)} failed ({reasons}).", file=sys.stderr)
+        print(
+            f"asr: {tally.done} transcribed; {len(failures)} failed ({reasons}).", file=sys.stderr
+        )
     return 1 if failures else 0
 
 
 def _write(
     options: Options,
     output: Path,
-    description: Mapping[str, Any],
     recordings: Sequence[Recording],
     failures: list[Failure],
 ) -> int:
@@ -154,7 +169,7 @@ def _write(
         plan = Plan(
             recordings,
             journal,
-            _identity(options, description),
+            _identity(options),
             Choice(everything=options.overwrite, failed=options.retry_failed),
             _longest_name(output),
         )
@@ -165,12 +180,14 @@ def _write(
         if not options.quiet and (totals.done or totals.failed):
             print(f"asr: {_account_of(totals)}.", file=sys.stderr)
         expected = estimate(totals.sample, totals.wanted_bytes)
-        tally = Tally(totals.wanted, expected.audio_s, not options.quiet, journal.folder / "log.txt")
+        tally = Tally(
+            totals.wanted, expected.audio_s, not options.quiet, journal.folder / "log.txt"
+        )
         tally.say(f"asr transcribe {options.model} -o {output}: {totals.wanted} files to do")
         try:
             with tally:
                 if totals.wanted:
-                    _work(options, settings, plan, journal, tally, totals.wanted_bytes)
+                    _work(options, settings, plan, journal, tally, totals)
         finally:
             _account(options, output, journal, tally, failures, totals)
     return 1 if failures or totals.failed or tally.reasons else 0
@@ -182,16 +199,20 @@ def _work(
     plan: Plan,
     journal: Journal,
     tally: Tally,
-    left_bytes: int,
+    totals: Totals,
 ) -> None:
     transcriber = Transcriber(settings)
-    executor = _executor(options, settings, left_bytes)
+    executor = _executor(options, totals.wanted_bytes)
     in_process = isinstance(executor, LocalExecutor)
     if in_process:
         transcriber.heard = tally.heard
     with executor:
         if isinstance(executor, RayExecutor):
-            executor.check(options.model, str(settings.folder), plan.some_paths())
+            if options.device == "auto":
+                executor.gpus = import_ray().cluster_resources().get("GPU", 0) > 0
+            inputs = [file.recording.path for file in totals.sample]
+            model = None if pipeline_name(options.model) else settings.model
+            check_nodes(import_ray(), inputs, model, str(journal.folder.resolve()))
         trials = ProcessExecutor() if in_process else executor
         job = Job(plan, journal, transcriber, executor, trials, tally, in_process)
         job.run()
@@ -199,20 +220,19 @@ def _work(
         journal.note("speed", tally.audio_s / tally.seconds / executor.workers)
 
 
-def _executor(options: Options, settings: Settings, left_bytes: int) -> Executor:
+def _executor(options: Options, left_bytes: int) -> Executor:
     """One worker does it in this process; several, or a cluster's, on Ray."""
     workers = options.workers
     if options.ray is None and workers is None:
         workers = 1 if left_bytes < RAY_BYTES else max(1, (os.cpu_count() or 1) // options.threads)
     if options.ray is None and workers == 1:
         return LocalExecutor()
-    gpus = settings.device != "cpu"
-    return RayExecutor(workers, options.ray, threads=options.threads, gpus=gpus)
+    return RayExecutor(workers, options.ray, options.threads, gpus=options.device == "gpu")
 
 
 def _settings(options: Options, output: Path | None, token: str) -> Settings:
     return Settings(
-        model=os.path.abspath(options.model),
+        model=options.model if pipeline_name(options.model) else os.path.abspath(options.model),
         formats=tuple(options.formats),
         folder=None if output is None else os.path.abspath(output),
         decoder={
@@ -229,10 +249,11 @@ def _settings(options: Options, output: Path | None, token: str) -> Settings:
     )
 
 
-def _identity(options: Options, description: Mapping[str, Any]) -> str:
+def _identity(options: Options) -> str:
     """The same for calls that write the same outputs for a file."""
+    named = pipeline_name(options.model)
     content = {
-        "model": digest_of(description),
+        "model": named or digest_of(read_description(Path(options.model))),
         "decoder": decoder_settings.digested(options.decoder),
         "formats": sorted(options.formats),
         "writers": options.writers,
@@ -320,9 +341,7 @@ def _account(
         )
         before = f"{totals.failed} before" if totals.failed else ""
         counted = ", ".join(filter(None, (reasons, before)))
-        parts.append(
-            f"{failed + totals.failed} failed ({counted}), listed in {printable(listing)}"
-        )
+        parts.append(f"{failed + totals.failed} failed ({counted}), listed in {printable(listing)}")
     elif listed:
         parts.append(f"earlier failures of other inputs are listed in {printable(listing)}")
     tally.say("; ".join(parts))

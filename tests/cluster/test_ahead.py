@@ -38,7 +38,13 @@ def test_what_is_stuck_is_given_up_and_the_others_go_on() -> None:
     limits = {1: 0.01, 3: 0.01}
     results = list(Ahead(work, range(5), lambda n: limits.get(n, 60.0), depth=2))
     release.set()
-    assert [r if isinstance(r, int) else type(r) for _, r in results] == [0, TimedOut, 2, TimedOut, 4]
+    assert [r if isinstance(r, int) else type(r) for _, r in results] == [
+        0,
+        TimedOut,
+        2,
+        TimedOut,
+        4,
+    ]
 
 
 def test_a_thread_ends_when_nobody_listens_any_more() -> None:

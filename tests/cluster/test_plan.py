@@ -97,7 +97,9 @@ def test_a_file_is_done_again_where_something_changed_or_it_is_asked_for(
 ) -> None:
     (part, *_) = plan(recordings, journal).parts()
     reason = "truncated" if what == "retry" else None
-    journal.write([recorded(file, reason=reason if file is part.files[0] else None) for file in part.files])
+    journal.write(
+        [recorded(file, reason=reason if file is part.files[0] else None) for file in part.files]
+    )
     assert "0" not in "".join(shape(plan(recordings, journal).parts()))
     path = Path(recordings[0].path)
     if what == "content":
@@ -121,7 +123,10 @@ def test_a_recorded_name_stays_when_a_file_of_the_same_stem_comes(
     both = [Recording(str(tmp_path / "b.mp3"), "b.mp3"), Recording(old.path, "b.wav")]
     assert [r.name for r in plan(both, journal).recordings] == ["b.mp3", "b"]
     # The old one is gone, and its name would be free but for what lies under it.
-    alone = [Recording(str(tmp_path / "b.mp3"), "b"), Recording(str(tmp_path / "b.mp3.ogg"), "b.mp3")]
+    alone = [
+        Recording(str(tmp_path / "b.mp3"), "b"),
+        Recording(str(tmp_path / "b.mp3.ogg"), "b.mp3"),
+    ]
     assert [r.name for r in plan(alone, journal).recordings] == ["b.mp3.2", "b.mp3"]
 
 

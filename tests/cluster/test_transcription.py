@@ -299,5 +299,3 @@ def test_speed_depends_on_the_threads_that_are_asked_for(saved: Path) -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-
-

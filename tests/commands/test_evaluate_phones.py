@@ -21,7 +21,7 @@ from asr.cluster.preprocess import prepare_corpus
 from asr.commands.compose import compose
 from asr.commands.describe import describe
 from asr.commands.evaluate import evaluate
-from asr.commands.transcribe import transcribe
+from asr.commands.transcribe import Options, transcribe
 from asr.config import Config
 from asr.errors import UserError
 from asr.units.phones import PhoneUnits
@@ -138,10 +138,10 @@ def test_a_split_without_any_phones_is_refused_before_anything_is_decoded(
 def test_a_transcript_of_phones_comes_with_a_word_of_warning(
     capsys: pytest.CaptureFixture[str], tiny_bundle: Bundle
 ) -> None:
-    assert transcribe(MODEL, ["three.wav"], None, ["txt"]) == 0
+    assert transcribe(Options(MODEL, ["three.wav"])) == 0
     phones = capsys.readouterr()
     assert phones.err == "asr: this model emits phones: what is written are phones, no words\n"
     assert set(phones.out.split()) <= {phone for word in LEXICON.values() for phone in word}
     tiny_bundle.save("words")
-    assert transcribe("words", ["three.wav"], None, ["txt"]) == 0
+    assert transcribe(Options("words", ["three.wav"])) == 0
     assert capsys.readouterr().err == ""

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import io
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from asr.bundle import Bundle, load
+from asr.bundle import Bundle, add_score, load
+from asr.cluster import plan, transcription
 from asr.commands import transcribe as command
+from asr.commands.transcribe import Options
 from asr.errors import UserError
 
 RATE_HZ = 16_000
@@ -34,15 +40,26 @@ def audio(tmp_path: Path) -> Path:
 
 
 def transcribe(
-    model: Path, *inputs: Path, output: Path | None = None, formats: list[str] | None = None
+    model: Path,
+    *inputs: Path,
+    output: Path | None = None,
+    formats: list[str] | None = None,
+    **more: Any,
 ) -> int:
-    formats = formats or (["txt"] if output is None else BOTH)
-    arguments = [str(path) for path in inputs]
-    return command.transcribe(str(model), arguments, str(output) if output else None, formats)
+    options = Options(
+        model=str(model),
+        inputs=[str(path) for path in inputs],
+        output=None if output is None else str(output),
+        formats=formats or (["txt"] if output is None else BOTH),
+        **more,
+    )
+    return command.transcribe(options)
 
 
 def written(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    """What lies there, but for the journal."""
+    found = (str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    return sorted(name for name in found if not name.startswith(".asr/"))
 
 
 def test_a_folder_becomes_text_and_json_under_mirrored_paths(
@@ -95,13 +112,13 @@ def test_json_is_printed_as_a_line_for_each_input(
     assert [Path(record["source"]).stem for record in records] == ["a", "b", "c"]
 
 
-def test_order_is_kept_over_windows_and_batches(
+def test_order_is_kept_over_parts_and_batches(
     model: Path, audio: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     transcribe(model, audio)
     at_once = capsys.readouterr().out
-    monkeypatch.setattr(command, "WINDOW_FILES", 2)
-    monkeypatch.setattr(command, "BATCH_S", 0.5)
+    monkeypatch.setattr(plan, "PART_FILES", 2)
+    monkeypatch.setattr(transcription, "BATCH_S", 0.5)
     transcribe(model, audio)
     assert capsys.readouterr().out == at_once
 
@@ -121,16 +138,189 @@ def test_a_dot_in_a_name_stays(model: Path, audio: Path, tmp_path: Path) -> None
     assert written(tmp_path / "out") == ["take.1.txt"]
 
 
-def test_a_second_run_replaces_the_first_ones_files_and_failures(
+def times(folder: Path) -> dict[str, int]:
+    return {name: (folder / name).stat().st_mtime_ns for name in written(folder)}
+
+
+def test_a_second_run_does_nothing_but_say_so(
+    model: Path,
+    audio: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    transcribe(model, audio, output=out)
+    before = times(out)
+    capsys.readouterr()
+    monkeypatch.setattr("asr.bundle.load", lambda *_: pytest.fail("it went on"))
+    assert transcribe(model, audio, output=out) == 0
+    assert times(out) == before
+    assert "0 transcribed; 3 were there before" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["file", "model", "formats", "decoder", "overwrite"])
+def test_what_changed_is_done_again(
+    make_bundle: Callable[..., Bundle], model: Path, audio: Path, tmp_path: Path, what: str
+) -> None:
+    out = tmp_path / "out"
+    transcribe(model, audio, output=out, formats=["txt"])
+    before = times(out)
+    more: dict[str, Any] = {"formats": ["txt"]}
+    if what == "file":
+        soundfile.write(audio / "b.wav", np.zeros(RATE_HZ), RATE_HZ)
+    elif what == "model":
+        make_bundle(symbols=("|", "a", "b", "c", "ten")).save(model)
+    elif what == "formats":
+        more["formats"] = ["txt", "ctm"]
+    elif what == "decoder":
+        more["decoder"] = {"name": "beam"}
+    else:
+        more["overwrite"] = True
+    assert transcribe(model, audio, output=out, **more) == 0
+    changed = [name for name, time in times(out).items() if before.get(name) != time]
+    assert changed == (["b.txt"] if what == "file" else written(out))
+
+
+def test_what_a_model_was_trained_on_or_reached_does_not_matter(
     model: Path, audio: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
+    transcribe(model, audio, output=out)
+    before = times(out)
+    add_score(model, {"recipe": "r", "split": "test", "wer": 1.0})
+    transcribe(model, audio, output=out)
+    assert times(out) == before
+
+
+def test_what_failed_stays_listed_until_it_is_tried_again_or_changes(
+    model: Path, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
     (audio / "bad.wav").write_bytes(b"")
+    (audio / "worse.wav").write_bytes(b"no audio")
     assert transcribe(model, audio, output=out) == 1
-    assert (out / "failures.jsonl").exists()
-    (audio / "bad.wav").unlink()
+    listed = (out / "failures.jsonl").read_text()
+    assert listed.count("\n") == 2
+    assert transcribe(model, audio, output=out) == 1
+    assert (out / "failures.jsonl").read_text() == listed
+    assert "2 failed (2 before)" in capsys.readouterr().err
+    assert transcribe(model, audio, output=out, retry_failed=True) == 1
+    assert "0 done before" not in capsys.readouterr().err
+    soundfile.write(audio / "bad.wav", np.zeros(RATE_HZ), RATE_HZ)
+    (audio / "worse.wav").unlink()
     assert transcribe(model, audio, output=out) == 0
     assert not (out / "failures.jsonl").exists()
+    assert "bad.txt" in written(out)
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(
+    model: Path, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert transcribe(model, audio, output=out, dry_run=True) == 0
+    assert not out.exists()
+    printed = capsys.readouterr().out
+    assert printed.startswith("3 to do, 0 done before; 0 that cannot be used as they are\n")
+    assert "about 0.00 hours of audio; about a minute" in printed
+    transcribe(model, audio / "a.wav", audio / "b.wav", output=out)
+    before = times(out)
+    assert transcribe(model, audio, output=out, dry_run=True) == 0
+    assert times(out) == before
+
+
+def test_a_file_that_comes_later_takes_no_ones_name(
+    model: Path, audio: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    transcribe(model, audio, output=out, formats=["txt"])
+    before = times(out)
+    samples, _ = soundfile.read(audio / "sub" / "c.wav")
+    soundfile.write(audio / "b.flac", samples, RATE_HZ)
+    transcribe(model, audio, output=out, formats=["txt"])
+    assert written(out) == ["a.txt", "b.flac.txt", "b.txt", "sub/c.txt"]
+    assert times(out).items() >= before.items()
+
+
+def test_the_log_has_what_the_screen_had(
+    model: Path, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (audio / "bad.wav").write_bytes(b"")
+    assert transcribe(model, audio, output=tmp_path / "out", quiet=True) == 1
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "")
+    log = (tmp_path / "out" / ".asr" / "log.txt").read_text()
+    assert "4 files to do" in log
+    assert f"{audio / 'bad.wav'} is empty" in log
+    assert "3 transcribed: 0.00 hours of audio" in log
+
+
+def test_paths_come_from_standard_input(
+    model: Path, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = f"{audio / 'a.wav'}\n{audio / 'sub'}\n".encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    assert transcribe(model, Path("-"), output=tmp_path / "out", formats=["txt"]) == 0
+    assert written(tmp_path / "out") == ["a.txt", "c.txt"]
+    listed = f"{audio / 'b.wav'}\0".encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    assert transcribe(model, Path("-"), output=tmp_path / "out", formats=["txt"]) == 0
+    assert written(tmp_path / "out") == ["a.txt", "b.txt", "c.txt"]
+
+
+def test_a_manifest_names_stretches_and_their_outputs(
+    model: Path, audio: Path, tmp_path: Path
+) -> None:
+    lines = [
+        {"audio": "a.wav", "id": "talk/one", "start_s": 0.1, "end_s": 0.6},
+        {"audio": "a.wav", "id": "talk/two", "start_s": 0.6},
+        {"audio": "a.wav", "id": "../three"},
+        {"audio": "a.wav", "id": "talk/one"},
+    ]
+    (audio / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = tmp_path / "out"
+    assert transcribe(model, audio / "list.jsonl", output=out, formats=["json"]) == 1
+    assert written(out) == ["failures.jsonl", "talk/one.json", "talk/two.json"]
+    record = json.loads((out / "talk/one.json").read_text())
+    assert record["duration_s"] == 0.5
+    failures = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
+    assert [failure["reason"] for failure in failures] == ["outside-root", "duplicate-id"]
+    assert not (tmp_path / "three.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"channels": "left"}, "--channels left"),
+        ({"device": "tpu"}, "--device tpu"),
+        ({"max_hours": 0.0}, "--max-hours 0"),
+        ({"timeout_s": float("nan")}, "--timeout nan"),
+        ({"workers": 0}, "--workers 0"),
+        ({"threads": 0}, "--threads 0"),
+        ({"ray": "nowhere"}, "nowhere"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_anything_is_written(
+    model: Path, audio: Path, tmp_path: Path, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        transcribe(model, audio, output=tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists() or not written(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"retry_failed": True},
+        {"overwrite": True},
+        {"dry_run": True},
+        {"workers": 2},
+        {"ray": "auto"},
+    ],
+)
+def test_options_for_a_folder_need_one(model: Path, audio: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="is for outputs in a folder: give one with -o"):
+        transcribe(model, audio, **given)
 
 
 def test_the_summary_says_how_much_how_fast_and_where(

@@ -14,6 +14,7 @@ import soundfile
 
 from asr.bundle import Bundle
 from asr.commands import transcribe as command
+from asr.commands.transcribe import Options
 from asr.errors import UserError
 
 RATE_HZ = 16_000
@@ -38,9 +39,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def transcribe(model: Path, *inputs: Path, output: Path) -> int:
-    return command.transcribe(
-        str(model), [str(path) for path in inputs], str(output), ["txt", "json"]
+    options = Options(
+        model=str(model),
+        inputs=[str(path) for path in inputs],
+        output=str(output),
+        formats=["txt", "json"],
     )
+    return command.transcribe(options)
 
 
 def failures(out: Path) -> list[dict[str, str]]:
@@ -98,8 +103,14 @@ def folder_named_wav(path: Path) -> None:
     path.mkdir()
 
 
-def too_long(path: Path) -> None:
-    soundfile.write(path, np.zeros(8_000 * 60 * 21, np.int16), 8_000)
+def day_and_an_hour_of_silence(path: Path) -> None:
+    size = 25 * 3600 * RATE_HZ * 2
+    soundfile.write(path, np.zeros(1, np.int16), RATE_HZ)
+    with path.open("r+b") as handle:
+        for where, value in ((4, 36 + size), (40, size)):
+            handle.seek(where)
+            handle.write(value.to_bytes(4, "little"))
+        handle.truncate(44 + size)  # which takes no blocks of the disk
 
 
 @pytest.mark.parametrize(
@@ -112,11 +123,11 @@ def too_long(path: Path) -> None:
         (not_a_number, "bad.wav", "not-finite"),
         (beyond_all_measure, "bad.wav", "not-finite"),
         (header_without_samples, "bad.wav", "too-short"),
-        (too_long, "bad.wav", "too-long"),
+        (day_and_an_hour_of_silence, "bad.wav", "too-long"),
         (link_to_nowhere, "bad.wav", "bad-link"),
         (link_to_itself, "bad.wav", "bad-link"),
         (link_out_of_the_folder, "bad.wav", "outside-root"),
-        (os.mkfifo, "bad.wav", "empty-file"),
+        (os.mkfifo, "bad.wav", "not-audio"),
     ],
 )
 def test_a_bad_file_is_listed_and_the_others_go_on(
@@ -132,6 +143,7 @@ def test_a_bad_file_is_listed_and_the_others_go_on(
     out = tmp_path / "out"
     assert transcribe(model, folder, output=out) == 1
     assert sorted(path.name for path in out.iterdir()) == [
+        ".asr",
         "failures.jsonl",
         "good.json",
         "good.txt",
@@ -240,7 +252,7 @@ def test_a_folder_of_somebody_elses_is_told_at_once(
     theirs = Path("/proc/self")  # a folder in which nobody, root neither, can make a file
     if not theirs.is_dir():
         pytest.skip("needs Linux, whose /proc nobody can write in")
-    with pytest.raises(UserError, match=r"Cannot write .*failures\.jsonl"):
+    with pytest.raises(UserError, match=r"Cannot write .*journal\.sqlite"):
         transcribe(model, folder, output=theirs)
 
 
@@ -248,15 +260,20 @@ def test_a_full_disk_ends_it_with_what_was_written_whole(
     model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soundfile.write(folder / "longer.wav", noise(1.0), RATE_HZ)
-    out, sync, calls = tmp_path / "out", os.fsync, []
+    out, sync = tmp_path / "out", os.fsync
 
     def fill_up(descriptor: int) -> None:
-        calls.append(descriptor)
-        if len(calls) > 4:  # two files of the first recording, and the folder after each
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if "/partial/" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            calls.append(descriptor)
+            if len(calls) > 3:  # of two outputs of two recordings each, which are one part
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         sync(descriptor)
 
+    calls: list[int] = []
     monkeypatch.setattr(os, "fsync", fill_up)
-    with pytest.raises(UserError, match=r"Cannot write .*longer.*No space left"):
+    with pytest.raises(UserError, match=r"Cannot write .*\.json: No space left"):
         transcribe(model, folder, output=out)
-    assert sorted(path.name for path in out.iterdir()) == ["good.json", "good.txt"]
+    assert [path.name for path in out.iterdir()] == [".asr"]
+    monkeypatch.setattr(os, "fsync", sync)
+    assert transcribe(model, folder, output=out) == 0
+    assert len(list(out.glob("*.json"))) == 2
