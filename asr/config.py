@@ -26,10 +26,17 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Where the prepared corpus goes, and the share of utterances that may be left out."""
+    """Where the prepared corpus goes, and the share of utterances that may be left out.
+
+    The others are limits of what is kept of the splits that train; None: no limit.
+    """
 
     folder: str
     max_rejected: float
+    min_duration_s: float | None
+    max_duration_s: float | None
+    max_chars_per_s: float | None
+    min_snr_db: float | None
 
 
 @dataclass(frozen=True)
@@ -256,6 +263,10 @@ _INFINITY = float("inf")
 LIMITS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
     "prepare.max_rejected": (0.0, 1.0),
+    "prepare.min_duration_s": (0.0, _INFINITY),
+    "prepare.max_duration_s": (0.0, _INFINITY),
+    "prepare.max_chars_per_s": (0.0, _INFINITY),
+    "prepare.min_snr_db": (-100.0, 100.0),
     "cluster.workers": (1, _INFINITY),
     "cluster.max_failures": (0, _INFINITY),
     "units.whole_word_count": (0, _INFINITY),

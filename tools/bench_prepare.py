@@ -15,7 +15,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,13 @@ class Started(LocalExecutor):
         self._executor = executor
         self.workers = executor.workers
 
-    def map(self, worker: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-        return self._executor.map(worker, items)
+    def map(
+        self,
+        worker: Callable[[Any], Any],
+        items: Iterable[Any],
+        limit_s: Callable[[Any], float] | None = None,
+    ) -> Iterator[tuple[Any, Any]]:
+        return self._executor.map(worker, items, limit_s)
 
 
 def decode(path: str) -> float:

@@ -1,30 +1,34 @@
-"""Where work is done: in this process, or on Ray. One protocol, so that the work does not know.
+"""Where work is done: in this process, in a child of it, or on Ray.
 
-Starting Ray takes seconds, which one worker is not worth; it is imported only where it is used.
-What travels to it are paths and small records, never audio.
+One protocol, so that the work does not know. Starting Ray takes seconds, which one worker is not
+worth. What travels to it are paths and small records, never audio.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import math
 import os
-import signal
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
+from asr.cluster.actors import Crew
+from asr.cluster.attempt import Lost
+from asr.cluster.child import Child
+from asr.cluster.ray import import_ray, start_ray
 from asr.errors import UserError
+
+__all__ = [
+    "Executor",
+    "LocalExecutor",
+    "Lost",
+    "ProcessExecutor",
+    "RayExecutor",
+    "choose_executor",
+]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-OBJECT_STORE_BYTES = 100 * 2**20  # paths and records only; Ray's own minimum is 75 MB
-ADDRESS_TIMEOUT_S = 5.0
-TASKS_PER_WORKER = 2  # waiting or running: enough that no worker idles
 
 
 class Executor(Protocol):
@@ -37,9 +41,25 @@ class Executor(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
     def map(
-        self, worker: Callable[[Item], Result], items: Sequence[Item]
-    ) -> Iterator[tuple[Item, Result]]:
-        """Items with their results, as they end. What `worker` raises is raised here."""
+        self,
+        worker: Callable[[Item], Result],
+        items: Iterable[Item],
+        limit_s: Callable[[Item], float] | None = None,
+    ) -> Iterator[tuple[Item, Result | Lost]]:
+        """Items with their results, as they end. What `worker` raises is raised here.
+
+        Args:
+            worker: is pickled, and lives as long as the map in each process that works: what it
+                loads it may keep.
+            items: are asked for when there is somebody to work on them; at most two a worker are
+                under way.
+            limit_s: how long an item may take before its process is killed. A process that does
+                not run in one of its own heeds no limit.
+
+        An item comes back as `Lost` where the process that worked on it has ended; whether it is
+        given out again is the caller's to say. Another process takes that one's place, and items
+        that had only been sent there are sent again.
+        """
         ...
 
 
@@ -55,32 +75,82 @@ class LocalExecutor:
         pass
 
     def map(
-        self, worker: Callable[[Item], Result], items: Sequence[Item]
-    ) -> Iterator[tuple[Item, Result]]:
-        """Items with their results, in order."""
+        self,
+        worker: Callable[[Item], Result],
+        items: Iterable[Item],
+        limit_s: Callable[[Item], float] | None = None,
+    ) -> Iterator[tuple[Item, Result | Lost]]:
+        """Items with their results, in order; none is ever `Lost`."""
         for item in items:
             yield item, worker(item)
+
+
+class ProcessExecutor:
+    """Does the work in one child process of this machine, one item after the other.
+
+    `threads` is what it computes with. The worker's module has to be one that can be imported:
+    the program that runs is not loaded there.
+    """
+
+    workers = 1
+
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
+
+    def __enter__(self) -> ProcessExecutor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def map(
+        self,
+        worker: Callable[[Item], Result],
+        items: Iterable[Item],
+        limit_s: Callable[[Item], float] | None = None,
+    ) -> Iterator[tuple[Item, Result | Lost]]:
+        """Items with their results, in order. The child lives from the first item to the end."""
+        child = None
+        try:
+            for item in items:
+                child = child or Child(worker, self._threads)
+                yield item, child.do(item, limit_s(item) if limit_s else None)
+        finally:
+            if child:
+                child.end()
 
 
 class RayExecutor:
     """Does the work on Ray: a cluster by its address, or one of its own on this machine.
 
-    `workers` is the number of processes, each with one thread; None means one a core of the
-    cluster.
-    `start_s` says how long starting took.
+    `workers` is the number of processes, each with `threads` cores, or with `gpus` each with a GPU
+    besides; None means as many as the cluster has room for. `start_s` says how long starting took.
     """
 
-    def __init__(self, workers: int | None = None, address: str | None = None) -> None:
+    def __init__(
+        self,
+        workers: int | None = None,
+        address: str | None = None,
+        threads: int = 1,
+        gpus: bool = False,
+    ) -> None:
         self._wanted = workers
-        self._address = address
-        self.workers = workers or os.cpu_count() or 1
+        self.address = address
+        self.threads = threads
+        self.gpus = gpus
+        self.workers = workers or max(1, (os.cpu_count() or 1) // threads)
         self.start_s = 0.0
 
     def __enter__(self) -> RayExecutor:
         began = time.perf_counter()
-        ray = start_ray(self._address, self.workers, {"OMP_NUM_THREADS": "1"})
-        if self._wanted is None:
-            self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        cores = self.workers * self.threads
+        ray = start_ray(self.address, cores, {"OMP_NUM_THREADS": str(self.threads)})
+        try:
+            room = _room(ray, self.threads, self.gpus)
+        except UserError:
+            ray.shutdown()
+            raise
+        self.workers = self._wanted or room
         self.start_s = time.perf_counter() - began
         return self
 
@@ -88,38 +158,36 @@ class RayExecutor:
         import_ray().shutdown()
 
     def map(
-        self, worker: Callable[[Item], Result], items: Sequence[Item]
-    ) -> Iterator[tuple[Item, Result]]:
-        """Items with their results, as they end.
-
-        What runs when the caller stops is ended by leaving the executor: `ray.cancel` of a task
-        that ends at the same moment brings Ray 2.60 down.
-        """
-        ray = import_ray()
-        task = ray.remote(num_cpus=1)(worker)
-        waiting = iter(items)
-        running: dict[Any, Item] = {}
-        try:
-            while True:
-                for item in waiting:
-                    running[task.remote(item)] = item
-                    if len(running) >= TASKS_PER_WORKER * self.workers:
-                        break
-                if not running:
-                    return
-                ended, _ = ray.wait(list(running), num_returns=1)
-                for reference in ended:
-                    yield running.pop(reference), ray.get(reference)
-        except ray.exceptions.RayTaskError as error:
-            # Ray wraps what the worker raised together with its traceback.
-            raise error.cause from None
-        except ray.exceptions.RayError as error:
-            raise UserError(
-                f"A worker ended without a result: {first_line(error)} Try again."
-            ) from error
+        self,
+        worker: Callable[[Item], Result],
+        items: Iterable[Item],
+        limit_s: Callable[[Item], float] | None = None,
+    ) -> Iterator[tuple[Item, Result | Lost]]:
+        """Items with their results, as they end."""
+        crew = Crew(import_ray(), worker, self.workers, self.threads, self.gpus)
+        return crew.map(items, limit_s or (lambda item: math.inf))
 
 
-def choose_executor(name: str, workers: int | None, address: str | None) -> Executor:
+def _room(ray: Any, threads: int, gpus: bool) -> int:
+    """For how many processes there is room.
+
+    Raises:
+        UserError: for none.
+    """
+    room = 0
+    for node in ray.nodes():
+        if node["Alive"]:
+            fit = int(node["Resources"].get("CPU", 0) // threads)
+            room += min(fit, int(node["Resources"].get("GPU", 0))) if gpus else fit
+    if not room:
+        what = f"{threads} free core{'s' * (threads > 1)}{' and a GPU' * gpus}"
+        raise UserError(f"No machine of the Ray cluster has {what}: ray status shows what they have.")
+    return room
+
+
+def choose_executor(
+    name: str, workers: int | None, address: str | None, threads: int = 1, gpus: bool = False
+) -> Executor:
     """In this process for one worker of `local`, on Ray for everything else.
 
     Raises:
@@ -131,148 +199,4 @@ def choose_executor(name: str, workers: int | None, address: str | None) -> Exec
         raise UserError(f"cluster.workers is {workers}; at least one has to do the work.")
     if name == "local" and workers == 1:
         return LocalExecutor()
-    return RayExecutor(workers, address)
-
-
-def start_ray(address: str | None, cores: int, variables: Mapping[str, str]) -> Any:
-    """Ray's module, connected to the cluster at `address`, or to one of its own on this machine.
-
-    Args:
-        address: HOST:PORT, ray://HOST:PORT or auto; None: a cluster of this process's own, which
-            has `cores` and ends with it.
-        cores: how many processes it runs at a time.
-        variables: of the environment of its processes.
-
-    Raises:
-        UserError: it does not answer, or cannot be started.
-    """
-    if address is not None:
-        _check_address(address)
-    ray = import_ray()
-    options: dict[str, Any] = {
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        "configure_logging": False,
-        "runtime_env": {"env_vars": {**_worker_environment(), **variables}},
-    }
-    if address is None:
-        options |= {
-            "num_cpus": cores,
-            "object_store_memory": OBJECT_STORE_BYTES,
-            "include_dashboard": False,
-        }
-    for attempts_left in (1, 0) if address is None else (0,):
-        try:
-            # "local" keeps RAY_ADDRESS or a cluster that happens to run here from being joined.
-            with _own_answer_to_sigterm(), _silent_stderr():
-                ray.init(address=address or "local", **options)
-            break
-        except Exception as error:  # a node too busy to start raises just that
-            ray.shutdown()
-            if attempts_left:
-                continue
-            why = first_line(error).rstrip(".")
-            raise UserError(
-                f"Ray could not be started on this machine: {why}. cluster=local does without it."
-                if address is None
-                else f"Ray at {address} cannot be used: {why}. It may be of another version, or"
-                " want a token (RAY_AUTH_MODE=token)."
-            ) from error
-    return ray
-
-
-def first_line(error: Exception) -> str:
-    """What an error of Ray's says, without its traceback."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _check_address(address: str) -> None:
-    """Knocks at HOST:PORT, since Ray itself tries for ten minutes."""
-    found = _found_address() if address == "auto" else address
-    host, colon, port = found.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
-        raise UserError(f"cluster.address is {address!r}; give HOST:PORT, ray://HOST:PORT or auto.")
-    try:
-        socket.create_connection((host, int(port)), timeout=ADDRESS_TIMEOUT_S).close()
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"No Ray cluster answers at {found}: {error}. Check cluster.address, or leave it out."
-        ) from None
-
-
-def _found_address() -> str:
-    """Of the cluster that `auto` means: RAY_ADDRESS, or what `ray start` last noted here."""
-    import_ray()
-    from ray._private.services import canonicalize_bootstrap_address
-
-    try:
-        return str(canonicalize_bootstrap_address("auto"))
-    except ConnectionError:
-        raise UserError(
-            "cluster.address=auto: no Ray cluster runs on this machine. ray start begins one."
-        ) from None
-
-
-@contextlib.contextmanager
-def _own_answer_to_sigterm() -> Iterator[None]:
-    """Keeps what this process does when asked to stop: `ray.init` puts its own in its place."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    own = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    except SystemExit:  # how Ray's handlers end a start that is under way
-        if callable(own):
-            own(signal.SIGTERM, None)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, own)
-
-
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Ray's part in C++ logs its attempts there, past everything that Python could set."""
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def import_ray() -> Any:
-    """Ray's module, silent and without telemetry.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    # Read when Ray is imported: no telemetry; and its new way with CUDA_VISIBLE_DEVICES, of which
-    # it would otherwise warn.
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise UserError(
-            "Ray is not installed: pip install 'ray[train]', or do without it: cluster=local"
-            " cluster.workers=1."
-        ) from None
-
-    # `ray.init` warns before it looks at the level it is given.
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    return ray
-
-
-def _worker_environment() -> dict[str, str]:
-    """The package is found where it is found here, installed or not."""
-    package = str(Path(__file__).resolve().parents[2])
-    paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
+    return RayExecutor(workers, address, threads, gpus)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from asr.cluster.executor import first_line, import_ray
+from asr.cluster.ray import first_line, import_ray
 from asr.errors import UserError
 
 METRIC = "rate"

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from asr.corpus import INDEX_NAME, read_index
+from asr import __version__
+from asr.cluster.filters import Filters
+from asr.corpus import INDEX_NAME, SCHEMA, SHARD_BYTES, read_index
 from asr.errors import UserError
-from asr.files import DIGEST_BYTES, digest_file, write_atomically
+from asr.files import DIGEST_BYTES, digest_bytes, digest_file, write_atomically
 from asr.text import normalise
 from asr.utterance import Listing, Rejection, Utterance
 
@@ -46,14 +48,26 @@ class Inputs:
     rejected: list[Rejection]
     stamp: pa.Table
     lexicon: str | None = None
+    filters: Filters = Filters()
 
     @property
     def lexicon_digest(self) -> str:
         """Of the dictionary's content; '' where there is none."""
         return digest_file(self.lexicon) if self.lexicon else ""
 
+    @property
+    def key(self) -> str:
+        """Of all that the parts of the corpus depend on, the version of this program included."""
+        stream = pa.BufferOutputStream()
+        with pa.ipc.new_stream(stream, _SCHEMA) as writer:
+            writer.write_table(self.stamp)
+        settings = [__version__, SCHEMA, SHARD_BYTES, self.normaliser, self.filters.settings]
+        return digest_bytes(json.dumps(settings).encode() + stream.getvalue().to_pybytes())[:16]
 
-def gather_inputs(recipe: str, listing: Listing, normaliser: str) -> Inputs:
+
+def gather_inputs(
+    recipe: str, listing: Listing, normaliser: str, filters: Filters | None = None
+) -> Inputs:
     """Normalises the texts, leaves out what has no use, and takes each file's size and time.
 
     An id that was there before is left out (`duplicate-id`), and so is an empty text, except for
@@ -84,7 +98,9 @@ def gather_inputs(recipe: str, listing: Listing, normaliser: str) -> Inputs:
             utterances.append(utterance)
         seen.add(utterance.id)
     stamp = _stamp([*utterances, *rejected])
-    return Inputs(recipe, normaliser, utterances, rejected, stamp, listing.lexicon)
+    return Inputs(
+        recipe, normaliser, utterances, rejected, stamp, listing.lexicon, filters or Filters()
+    )
 
 
 def write_stamp(folder: Path, inputs: Inputs) -> None:
@@ -121,7 +137,14 @@ def what_changed(folder: Path, inputs: Inputs) -> str | None:
             return f"the {name} changed from {index[name]} to {getattr(inputs, name)}"
     if index.get("lexicon", "") != inputs.lexicon_digest:
         return "the pronunciation dictionary changed"
+    if (filters := index.get("filters", {})) != inputs.filters.settings:
+        return f"filters changed from {_told(filters)} to {_told(inputs.filters.settings)}"
     return None if stamp.equals(inputs.stamp) else _difference(stamp, inputs.stamp)
+
+
+def _told(filters: dict[str, float]) -> str:
+    """Filters as they are set."""
+    return " ".join(f"prepare.{name}={value:g}" for name, value in filters.items()) or "none"
 
 
 def _stamp(entries: list[Utterance | Rejection]) -> pa.Table:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asr.cluster.exchange import Exchange, LostError, Machine
-from asr.cluster.executor import first_line, start_ray
+from asr.cluster.ray import first_line, start_ray
 from asr.errors import UserError
 from asr.training.signals import Signals
 

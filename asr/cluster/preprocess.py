@@ -1,8 +1,6 @@
-"""Utterances to a prepared corpus: decode, check, resample and pack, in several processes.
+"""Utterances to a prepared corpus: parts are packed by workers that may die, and put together.
 
-A split is cut into parts by the number of utterances alone, so the same inputs give the same
-shards whoever decodes them. A worker writes its part to the new corpus's folder itself and sends
-back a few bytes about each utterance; audio never travels.
+Parts that are whole stay when the preparation is stopped, and the next one goes on from there.
 """
 
 from __future__ import annotations
@@ -10,59 +8,41 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from asr.audio import MINIMUM_DURATION_S, SAMPLE_RATE_HZ, AudioError, load, to_int16
-from asr.cluster.executor import Executor
+from asr.audio import SAMPLE_RATE_HZ
+from asr.cluster.durations import draw_durations
+from asr.cluster.executor import Executor, Lost, ProcessExecutor, RayExecutor
+from asr.cluster.filters import FILTERED, Filters
 from asr.cluster.inputs import Inputs, write_stamp
+from asr.cluster.nodes import check_nodes
+from asr.cluster.parts import Part, PartResult, cut, decode, pack_part, read_part
 from asr.cluster.progress import AudioProgress
+from asr.cluster.ray import import_ray
+from asr.cluster.unfinished import unfinished
 from asr.corpus import (
     INDEX_NAME,
     LEXICON_NAME,
     REJECTED_NAME,
     SCHEMA,
-    SHARD_BYTES,
     fingerprint,
     read_index,
     write_rejections,
-    write_shard,
 )
+from asr.errors import UserError
 from asr.files import replace_folder, write_atomically
 from asr.utterance import Rejection, Utterance
 
-PARTS = 1000  # of a split: few enough to open quickly, many enough to keep a cluster busy
-PART_UTTERANCES = (32, 1000)  # at least (a task should outlast its sending), at most (progress)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Utterances that become shards together: what is sent to a worker."""
-
-    split: str
-    number: int
-    folder: str
-    utterances: tuple[Utterance, ...]
-
-
-@dataclass(frozen=True)
-class Packed:
-    """An utterance that is in the shards now."""
-
-    samples: int
-    digest: bytes
-
-
-@dataclass(frozen=True)
-class PartResult:
-    """What became of each utterance of a part, and the shards it filled."""
-
-    outcomes: tuple[Packed | Rejection, ...]
-    shards: tuple[str, ...]
+PICTURE_NAME = "corpus.png"
+ATTEMPTS = 2  # at a part, before what is in it is suspected
 
 
 @dataclass(frozen=True)
@@ -79,13 +59,17 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class PrepareResult:
-    """What a corpus holds. `rejected` counts what was left out, by reason."""
+    """What a corpus holds. `rejected` counts what was left out, by reason.
+
+    `found` utterances were whole from before; it took `seconds` to add the others.
+    """
 
     folder: Path
     fingerprint: str
     splits: dict[str, SplitSummary]
     rejected: dict[str, int]
     seconds: float
+    found: int = 0
 
     @property
     def utterances(self) -> int:
@@ -99,9 +83,10 @@ class PrepareResult:
 
     @property
     def rejected_share(self) -> float:
-        """Of everything that the recipe found."""
-        left_out = sum(self.rejected.values())
-        return left_out / max(1, left_out + self.utterances)
+        """Of everything that the recipe found. What filters left out was meant to be."""
+        unusable = {r: count for r, count in self.rejected.items() if not r.startswith(FILTERED)}
+        everything = sum(self.rejected.values()) + self.utterances
+        return sum(unusable.values()) / max(1, everything)
 
 
 def prepare_corpus(
@@ -109,22 +94,30 @@ def prepare_corpus(
 ) -> PrepareResult:
     """Makes the corpus in `folder`, which is replaced as a whole when everything is there.
 
-    What cannot be used is listed and left out; it never stops the others.
+    What cannot be used is listed and left out; it never stops the others, not even where it ends
+    the process that decodes it.
 
     Raises:
-        UserError: `folder` cannot be written, or the cluster not be reached.
+        UserError: `folder` cannot be written, or the cluster not be reached or not be used.
     """
     began = time.perf_counter()
-    with replace_folder(folder) as temporary:
-        parts = _cut(inputs.utterances, temporary)
-        results: dict[tuple[str, int], PartResult] = {}
-        with executor, AudioProgress("preparing", len(inputs.utterances)) as progress:
-            for part, result in executor.map(pack_part, parts):
-                results[part.split, part.number] = result
-                samples = sum(o.samples for o in result.outcomes if isinstance(o, Packed))
-                progress.advance(len(part.utterances), samples / SAMPLE_RATE_HZ)
-        _assemble(inputs, parts, results, temporary, command)
-    return summarise(folder, time.perf_counter() - began)
+    with unfinished(folder, inputs.key) as work:
+        parts = cut(inputs.utterances, work, inputs.filters)
+        results = {part.name: done for part in parts if (done := read_part(part)) is not None}
+        found = sum(len(part.utterances) for part in parts if part.name in results)
+        missing = [part for part in parts if part.name not in results]
+        if missing:
+            total = sum(len(part.utterances) for part in missing)
+            with executor, AudioProgress("preparing", total) as progress:
+                if isinstance(executor, RayExecutor) and executor.address:
+                    audio = [utterance.audio for utterance in inputs.utterances]
+                    check_nodes(import_ray(), audio, None, str(work.resolve()))
+                for part, result in _pack(executor, missing):
+                    results[part.name] = result
+                    progress.advance(len(part.utterances), result.audio_s)
+        with replace_folder(folder) as temporary:
+            _assemble(inputs, parts, results, temporary, command)
+    return replace(summarise(folder, time.perf_counter() - began), found=found)
 
 
 def summarise(folder: Path, seconds: float = 0.0) -> PrepareResult:
@@ -142,67 +135,55 @@ def summarise(folder: Path, seconds: float = 0.0) -> PrepareResult:
     return PrepareResult(folder, index["fingerprint"], splits, index["rejected"], seconds)
 
 
-def pack_part(part: Part) -> PartResult:
-    """Decodes, checks and packs one part: the work of a worker."""
-    outcomes: list[Packed | Rejection] = []
-    shards: list[str] = []
-    waiting = list(reversed(part.utterances))
-    while waiting:
-        name = f"{part.split}-part-{part.number:05d}-{len(shards):05d}.arrow"
-        path = Path(part.folder) / name
-        with write_shard(path) as shard:
-            while waiting and shard.audio_bytes < SHARD_BYTES:
-                utterance = waiting.pop()
-                pcm = _decode(utterance)
-                if isinstance(pcm, Rejection):
-                    outcomes.append(pcm)
-                    continue
-                digest = shard.add(utterance.id, utterance.speaker, utterance.text, pcm)
-                outcomes.append(Packed(len(pcm), digest))
-        if shard.rows:
-            shards.append(name)
-        else:
-            path.unlink()
-    return PartResult(tuple(outcomes), tuple(shards))
+def _pack(executor: Executor, parts: list[Part]) -> Iterator[tuple[Part, PartResult]]:
+    """Each part, packed: again where its worker was lost, and carefully where it was twice."""
+    losses: Counter[str] = Counter()
+    suspected = []
+    while parts:
+        again = []
+        for part, result in executor.map(pack_part, parts):
+            if not isinstance(result, Lost):
+                yield part, result
+                continue
+            losses[part.name] += 1
+            (again if losses[part.name] < ATTEMPTS else suspected).append(part)
+        parts = again
+    for part in suspected:
+        yield part, _pack_carefully(part)
 
 
-def _decode(utterance: Utterance) -> np.ndarray | Rejection:
-    """The utterance's samples, or why there are none."""
-    try:
-        waveform = load(utterance.audio, utterance.start_s, utterance.end_s)
-    except AudioError as error:
-        return utterance.rejected(error.reason, str(error))
-    except Exception as error:  # noqa: BLE001 -- whatever a decoder stumbles over, the others go on
-        fault = f"{type(error).__name__}: {error}"
-        return utterance.rejected("unreadable", f"{utterance.audio} cannot be decoded: {fault}")
-    duration_s = len(waveform) / SAMPLE_RATE_HZ
-    if duration_s < MINIMUM_DURATION_S:
-        return utterance.rejected(
-            "too-short",
-            f"{utterance.audio}: {duration_s:.3f} s is less than {MINIMUM_DURATION_S} s",
+def _pack_carefully(part: Part) -> PartResult:
+    """A part packed without what ends the process that decodes it: each is tried by itself.
+
+    Raises:
+        UserError: none of them does, and yet together they do.
+    """
+    crashed = []
+    with ProcessExecutor() as child:
+        for utterance, fate in child.map(partial(_try, part.filters), part.utterances):
+            if isinstance(fate, Lost):
+                detail = f"{utterance.audio} cannot be decoded: {fate.why}"
+                print(f"asr: {utterance.id} is left out: {detail}", file=sys.stderr)
+                crashed.append(utterance.rejected("crashed", detail))
+        [(_, result)] = child.map(pack_part, [replace(part, left_out=tuple(crashed))])
+    if isinstance(result, Lost):
+        first, last = part.utterances[0].id, part.utterances[-1].id
+        raise UserError(
+            f"Whatever packs the utterances {first} to {last} is lost, though each of them alone"
+            f" can be decoded: {result.why}. Does this machine run out of memory?"
         )
-    return to_int16(waveform)
+    return result
 
 
-def _cut(utterances: list[Utterance], folder: Path) -> list[Part]:
-    """Parts of each split, in order."""
-    splits: dict[str, list[Utterance]] = {}
-    for utterance in utterances:
-        splits.setdefault(utterance.split, []).append(utterance)
-    parts = []
-    for split, members in splits.items():
-        least, most = PART_UTTERANCES
-        size = min(most, max(least, -(-len(members) // PARTS)))
-        for number, first in enumerate(range(0, len(members), size)):
-            chosen = tuple(members[first : first + size])
-            parts.append(Part(split, number, str(folder.resolve()), chosen))
-    return parts
+def _try(filters: Filters, utterance: Utterance) -> None:
+    """All that is done with an utterance before it is packed."""
+    decode(utterance, filters)
 
 
 def _assemble(
     inputs: Inputs,
     parts: list[Part],
-    results: dict[tuple[str, int], PartResult],
+    results: dict[str, PartResult],
     folder: Path,
     command: str,
 ) -> None:
@@ -214,7 +195,7 @@ def _assemble(
     shards: dict[str, list[dict[str, object]]] = {}
     for part in parts:
         split = part.split
-        result = results[split, part.number]
+        result = results[part.name]
         for utterance, outcome in zip(part.utterances, result.outcomes, strict=True):
             if isinstance(outcome, Rejection):
                 rejected.append(outcome)
@@ -222,11 +203,11 @@ def _assemble(
             rows.append((utterance.id, split, utterance.speaker, utterance.text, outcome.digest))
             lengths.setdefault(split, []).append(outcome.samples)
             speakers.setdefault(split, set()).add(utterance.speaker)
-        for old_name in result.shards:
+        for old_name, size in result.shards:
             named = shards.setdefault(split, [])
             name = f"{split}-{len(named):05d}.arrow"
-            os.rename(folder / old_name, folder / name)
-            named.append({"file": name, "bytes": (folder / name).stat().st_size})
+            _put(Path(part.folder) / old_name, folder / name)
+            named.append({"file": name, "bytes": size})
     index = {
         "schema": SCHEMA,
         "recipe": inputs.recipe,
@@ -234,6 +215,7 @@ def _assemble(
         "sample_rate_hz": SAMPLE_RATE_HZ,
         "fingerprint": fingerprint(rows, inputs.normaliser, inputs.lexicon_digest),
         "lexicon": inputs.lexicon_digest,
+        "filters": inputs.filters.settings,
         "command": command,
         "splits": {
             split: asdict(_summary(lengths[split], speakers[split])) | {"shards": shards[split]}
@@ -245,9 +227,21 @@ def _assemble(
         shutil.copyfile(inputs.lexicon, folder / LEXICON_NAME)
     write_rejections(folder / REJECTED_NAME, rejected)
     write_stamp(folder, inputs)
+    draw_durations(
+        folder / PICTURE_NAME,
+        {split: np.array(lengths[split]) / SAMPLE_RATE_HZ for split in lengths},
+    )
     with write_atomically(folder / INDEX_NAME) as handle:
         json.dump(index, handle, indent=2, ensure_ascii=False)
         handle.write("\n")
+
+
+def _put(part: Path, shard: Path) -> None:
+    """The same file under a second name: the first is there until the corpus is whole."""
+    try:
+        os.link(part, shard)
+    except OSError:  # a file system without links; what is lost where this is stopped is made again
+        os.rename(part, shard)
 
 
 def _summary(lengths: list[int], speakers: set[str]) -> SplitSummary:

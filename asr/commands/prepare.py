@@ -22,22 +22,33 @@ def prepare(config: Config) -> int:
     Raises:
         UserError: the root, the recipe or the folder is not what it should be.
     """
-    from asr.cluster.executor import choose_executor
+    from asr.cluster.executor import LocalExecutor, ProcessExecutor, choose_executor
+    from asr.cluster.filters import Filters
     from asr.cluster.inputs import gather_inputs, what_changed
     from asr.cluster.preprocess import prepare_corpus, summarise
+    from asr.cluster.unfinished import remove_unfinished
     from asr.errors import UserError
     from asr.recipes import load_recipe, read_listing
 
     recipe, cluster = config.recipe, config.cluster
     folder = Path(config.prepare.folder)
     executor = choose_executor(cluster.name, cluster.workers, cluster.address)
+    if isinstance(executor, LocalExecutor):
+        executor = ProcessExecutor()  # a decoder that crashes must not take this process along
     listing = read_listing(load_recipe(recipe.name), recipe.root, recipe.options)
     if not listing.utterances and not listing.rejected:
         raise UserError(f"The recipe {recipe.name} found no utterance in {recipe.root}.")
-    inputs = gather_inputs(recipe.name, listing, recipe.normaliser)
+    filters = Filters(
+        config.prepare.min_duration_s,
+        config.prepare.max_duration_s,
+        config.prepare.max_chars_per_s,
+        config.prepare.min_snr_db,
+    )
+    inputs = gather_inputs(recipe.name, listing, recipe.normaliser, filters)
     reason = what_changed(folder, inputs)
     if reason is None:
         result = summarise(folder)
+        remove_unfinished(folder)
         print(
             f"corpus {folder} is up to date ({result.utterances:,} utterances, "
             f"{result.hours:.2f} hours{_left_out(result.rejected)})"
@@ -71,6 +82,7 @@ def describe(result: PrepareResult) -> str:
     lines = [
         f"corpus {result.folder}: {result.utterances:,} utterances, {result.hours:.2f} hours, "
         f"prepared in {result.seconds:.1f} s"
+        + (f" ({result.found:,} were there from before)" if result.found else "")
     ]
     if result.splits:
         heads = f"{'utterances':>10}{'hours':>9}{'speakers':>10}   shortest, median, longest"

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from asr.cluster.child import die_with
 from asr.commands.process import last_words
 from asr.config import Config
 
@@ -37,7 +38,6 @@ os._exit(status)
 """
 # Processes that share a run end together; what has not by then is killed.
 GRACE_S = 20.0
-KILLED_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 LOST = 1  # exit status of a process that has lost another one
 CRASHED = 3  # of one that raised, lest it be taken for one that has lost another; not told outside
 
@@ -219,13 +219,3 @@ def train_as_rank(words: Sequence[str] | None = None) -> int:
     from asr.commands.train import train
 
     return guarded(lambda: train(typed(told["settings"])))
-
-
-def die_with(parent: int) -> None:
-    """Be killed when the watching process is; else two runs might write the same folder."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(KILLED_WITH_PARENT, signal.SIGKILL)
-        if os.getppid() != parent:  # it has been already
-            os.kill(os.getpid(), signal.SIGKILL)

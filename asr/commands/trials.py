@@ -25,7 +25,7 @@ from asr.units.symbols import Units
 COMMAND = """\
 import sys
 sys.path[:] = filter(None, sys.path)
-from asr.commands.ranks import die_with
+from asr.cluster.child import die_with
 die_with(int(sys.argv.pop(1)))
 from asr.commands.main import main
 sys.exit(main())

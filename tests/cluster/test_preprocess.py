@@ -3,7 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from asr import files
-from asr.cluster import preprocess
+from asr.cluster import parts, preprocess
 from asr.cluster.executor import LocalExecutor
 from asr.cluster.inputs import Inputs, gather_inputs
 from asr.cluster.preprocess import prepare_corpus, summarise
@@ -27,8 +27,13 @@ COUNT = 75  # three parts of the training split
 class Backwards(LocalExecutor):
     """Ends the last item first, as a cluster may."""
 
-    def map(self, worker: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-        for item in reversed(items):
+    def map(
+        self,
+        worker: Callable[[Any], Any],
+        items: Iterable[Any],
+        limit_s: Callable[[Any], float] | None = None,
+    ) -> Iterator[tuple[Any, Any]]:
+        for item in reversed(list(items)):
             yield item, worker(item)
 
 
@@ -102,7 +107,7 @@ def test_a_part_that_outgrows_a_shard_goes_on_in_the_next(
     tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = prepare_corpus(inputs, tmp_path / "whole", LocalExecutor())
-    monkeypatch.setattr(preprocess, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(parts, "SHARD_BYTES", 20_000)
     cut = prepare_corpus(inputs, tmp_path / "cut", LocalExecutor())
     shards = {path.name: path.stat().st_size for path in (tmp_path / "cut").glob("*.arrow")}
     assert len(shards) > len(list((tmp_path / "whole").glob("*.arrow")))
@@ -161,14 +166,14 @@ def test_a_corpus_of_nothing_usable_still_lists_why(tmp_path: Path) -> None:
 def test_a_fault_of_a_decoder_costs_one_utterance(
     tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = preprocess.load
+    real = parts.load
 
     def load(path: str, start_s: float, end_s: float | None) -> NDArray[np.float32]:
         if path.endswith("/7.wav"):
             raise RuntimeError("soxr: something internal")
         return real(path, start_s, end_s)
 
-    monkeypatch.setattr(preprocess, "load", load)
+    monkeypatch.setattr(parts, "load", load)
     prepare_corpus(inputs, tmp_path / "corpus", LocalExecutor())
     found = {r.id: r for r in Corpus.open(tmp_path / "corpus").rejected}
     assert found["u7"].reason == "unreadable"
@@ -178,8 +183,14 @@ def test_a_fault_of_a_decoder_costs_one_utterance(
 class Interrupted(LocalExecutor):
     """Is stopped by the user after the first part."""
 
-    def map(self, worker: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-        yield items[0], worker(items[0])
+    def map(
+        self,
+        worker: Callable[[Any], Any],
+        items: Iterable[Any],
+        limit_s: Callable[[Any], float] | None = None,
+    ) -> Iterator[tuple[Any, Any]]:
+        first = next(iter(items))
+        yield first, worker(first)
         raise KeyboardInterrupt
 
 
