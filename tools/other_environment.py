@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from asr.language.arpa import write_arpa
 
 DECODERS = ("pyctcdecode==0.5.0", "fast-ctc-decode==0.3.7")
 LANGUAGE_MODELS = "kenlm==0.3.0"  # which pip compiles
+PATIENCE_S = 300.0  # with a decoder at one width
 SCRIPT = Path(__file__).with_name("other_decoders.py")
 
 
@@ -82,27 +84,33 @@ def run_elsewhere(task: Task, jobs: Sequence[Job]) -> list[Result]:
         named = {f"{position:06}": item for position, item in enumerate(task.items)}
         np.savez(folder / "emissions.npz", **named)  # type: ignore[arg-type]
         write_arpa(task.lm, folder / "lm.arpa")
-        written = [
-            {
-                **asdict(job),
-                "symbols": task.units.symbols,
-                "lm": str(folder / "lm.arpa") if job.words else None,
-                "words": task.words if job.words else None,
-            }
-            for job in jobs
-        ]
-        (folder / "jobs.json").write_text(json.dumps(written), encoding="utf-8")
-        files = [str(folder / file) for file in ("emissions.npz", "jobs.json", "found.json")]
-        outside = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        done = subprocess.run(
-            [str(python), str(SCRIPT), *files],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**outside, "OMP_NUM_THREADS": "1"},
-        )
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["it failed"])[-1]
-            return [Result(reason=reason)] * len(jobs)
-        found = json.loads((folder / "found.json").read_text(encoding="utf-8"))
-    return [Result(**one) for one in found]
+        return [_run(python, folder, task, job) for job in jobs]
+
+
+def _run(python: Path, folder: Path, task: Task, job: Job) -> Result:
+    """One job, in a process of its own: pyctcdecode's caches grow to 14 GB and stay."""
+    written = {
+        **asdict(job),
+        "symbols": task.units.symbols,
+        "lm": str(folder / "lm.arpa") if job.words else None,
+        "words": task.words if job.words else None,
+    }
+    (folder / "job.json").write_text(json.dumps(written), encoding="utf-8")
+    files = [str(folder / file) for file in ("emissions.npz", "job.json", "found.json")]
+    outside = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    process = subprocess.Popen(
+        [str(python), str(SCRIPT), *files],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**outside, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,  # so that its own processes end with it
+    )
+    try:
+        _, said = process.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return Result(reason=f"more than {PATIENCE_S:.0f} s for {len(task.items)} utterances")
+    if process.returncode:
+        return Result(reason=(said.strip().splitlines() or ["it failed"])[-1])
+    return Result(**json.loads((folder / "found.json").read_text(encoding="utf-8")))

@@ -36,9 +36,7 @@ class Filters:
         """Those that are limits."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    def judge(
-        self, utterance: Utterance, waveform: npt.NDArray[np.float32]
-    ) -> Rejection | None:
+    def judge(self, utterance: Utterance, waveform: npt.NDArray[np.float32]) -> Rejection | None:
         """Why an utterance with its audio [S] is left out; None: it is kept."""
         if utterance.split in SCORED_SPLITS:
             return None

@@ -41,8 +41,8 @@ class Settings:
 
     `decoder` are the settings in which the decoder differs from the model's own, `folder` where
     outputs go (None: nowhere), `longest_s` the decoded duration that is taken, `timeout_s` how long
-    a file may keep its worker waiting, `threads` those of a worker, `options` those of the writers of
-    formats, and `token` the run's.
+    a file may keep its worker waiting, `threads` those of a worker, `options` those of formats'
+    writers, and `token` the run's.
     """
 
     model: str

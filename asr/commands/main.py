@@ -236,7 +236,7 @@ def transcribe(
     ] = False,
     quiet: Annotated[
         bool,
-        typer.Option("--quiet", help="Nothing on the screen but errors; DIR/.asr/log.txt has it."),
+        typer.Option("--quiet", help="Nothing on the screen but errors; DIR/.asr/log has it."),
     ] = False,
 ) -> int:
     if as_json and formats is not None:

@@ -83,6 +83,9 @@ class Tally:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+    def close(self) -> None:
+        """The log is complete."""
         if self._log is not None:
             for handler in list(self._log.handlers):
                 handler.close()

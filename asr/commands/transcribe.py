@@ -180,9 +180,7 @@ def _write(
         if not options.quiet and (totals.done or totals.failed):
             print(f"asr: {_account_of(totals)}.", file=sys.stderr)
         expected = estimate(totals.sample, totals.wanted_bytes)
-        tally = Tally(
-            totals.wanted, expected.audio_s, not options.quiet, journal.folder / "log.txt"
-        )
+        tally = Tally(totals.wanted, expected.audio_s, not options.quiet, journal.folder / "log")
         tally.say(f"asr transcribe {options.model} -o {output}: {totals.wanted} files to do")
         try:
             with tally:
@@ -190,6 +188,7 @@ def _write(
                     _work(options, settings, plan, journal, tally, totals)
         finally:
             _account(options, output, journal, tally, failures, totals)
+            tally.close()
     return 1 if failures or totals.failed or tally.reasons else 0
 
 

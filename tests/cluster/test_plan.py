@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,6 +167,6 @@ def test_some_of_the_wanted_files_are_kept_from_all_over_the_list() -> None:
         totals.want(File(Recording(str(number), str(number)), 1, 0), changed=False)
     sample = [int(file.recording.path) for file in totals.sample]
     assert module.SAMPLE <= len(sample) <= 2 * module.SAMPLE
-    assert max(b - a for a, b in zip(sample, sample[1:], strict=False)) <= 10_000 / module.SAMPLE
+    assert max(b - a for a, b in itertools.pairwise(sample)) <= 10_000 / module.SAMPLE
     assert sample[0] < 100
     assert sample[-1] > 9_900

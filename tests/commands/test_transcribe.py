@@ -249,7 +249,7 @@ def test_the_log_has_what_the_screen_had(
     assert transcribe(model, audio, output=tmp_path / "out", quiet=True) == 1
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", "")
-    log = (tmp_path / "out" / ".asr" / "log.txt").read_text()
+    log = (tmp_path / "out" / ".asr" / "log").read_text()
     assert "4 files to do" in log
     assert f"{audio / 'bad.wav'} is empty" in log
     assert "3 transcribed: 0.00 hours of audio" in log
