@@ -14,19 +14,24 @@ LONGEST_MS = 30_000  # of a line with no such pause: sclite's time grows with it
 # Between a line's end and the middle of a word: sclite reads times as floats of 32 bits, which are
 # 8 ms apart after 18 hours.
 MARGIN_MS = 20
-LABEL = "<NA>"  # else a word that begins with `<` would be taken for the label
+# Without a label sclite would take a first word that begins with `<` for one; without its
+# definition the report by labels (`-o lur`) fails.
+LABEL = "<O>"
+DEFINITION = ';; LABEL "O" "Overall" "Everything that is spoken"'
 
 
 class StmWriter:
     """Writes `name channel speaker start end label words` for each stretch, times in seconds.
 
     The speaker is not known: the name and channel stand in that column. Lines follow one another
-    without gaps from 0 to the recording's end; one without words has none.
+    without gaps from 0 to the recording's end. A transcript without words is a line without words:
+    words that are recognised in a recording that is not in the reference stop sclite.
     """
 
     def write(self, transcript: Transcript, stream: TextIO) -> None:
         """Write one transcript."""
         recording, side = name(transcript), channel(transcript)
+        stream.write(f"{DEFINITION}\n")
         for start_ms, end_ms, words in stretches(timeline(transcript)):
             columns = [
                 *(recording, str(side), f"{recording}-{side}"),
@@ -48,7 +53,7 @@ def stretches(content: Timeline) -> Iterator[tuple[int, int, tuple[TimedWord, ..
         end_ms = (before.end_ms + after.start_ms) // 2
         pause = after.start_ms - before.end_ms >= PAUSE_MS
         clear = _middle_ms(before) + MARGIN_MS <= end_ms <= _middle_ms(after) - MARGIN_MS
-        if pause or (clear and end_ms - start_ms >= LONGEST_MS):
+        if pause or (clear and end_ms - content.words[first].start_ms >= LONGEST_MS):
             yield start_ms, end_ms, content.words[first:position]
             first, start_ms = position, end_ms
     yield start_ms, content.duration_ms, content.words[first:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from asr.decoding.hypothesis import Transcript, Word
 
@@ -95,6 +95,5 @@ def _repaired(words: Sequence[TimedWord], duration_ms: int) -> Iterator[TimedWor
         starts_ms[-1] = min(starts_ms[-1], duration_ms - (len(words) - position))
     limits_ms = [*starts_ms[1:], duration_ms]
     for word, start_ms, next_ms in zip(words, starts_ms, limits_ms, strict=False):
-        yield replace(
-            word, start_ms=start_ms, end_ms=max(min(word.end_ms, next_ms), start_ms + 1)
-        )
+        end_ms = max(min(word.end_ms, next_ms), start_ms + 1)
+        yield TimedWord(word.text, start_ms, end_ms, word.confidence, word.spaced)

@@ -13,11 +13,39 @@ from asr.decoding.hypothesis import Hypothesis, Transcript, Word
 
 SPOKEN = [
     *("a", "i", "the", "seven", "rubout", "january", "o'clock", "twenty-three", "déjà", "straße"),
-    *("Привет", "мир", "שלום", "مرحبا", "नमस्ते", "你", "好", "世界", "🙂", "👩‍👩‍👧", "e\u0301te\u0301"),
+    *(
+        "Привет",
+        "мир",
+        "שלום",
+        "مرحبا",
+        "नमस्ते",
+        "你",
+        "好",
+        "世界",
+        "🙂",
+        "👩‍👩‍👧",
+        "e\u0301te\u0301",
+    ),
 ]
 AWKWARD = [
     *("<i>", "</b>", "a<b", "&", "&amp;", "{\\i1}", "{", "}", "\\N", "\\h", "\\n", "c:\\new", "\\"),
-    *("-->", "--", ">", '"', 'say"so"', "a/b", "/", "@", ";;", ";", "*", "<NA>", "(uh)", "-", "%hes"),
+    *(
+        "-->",
+        "--",
+        ">",
+        '"',
+        'say"so"',
+        "a/b",
+        "/",
+        "@",
+        ";;",
+        ";",
+        "*",
+        "<NA>",
+        "(uh)",
+        "-",
+        "%hes",
+    ),
     *("<ALT>", "1", "WEBVTT", "NOTE", "Donaudampfschifffahrtselektrizitätenhauptbetriebswerk"),
     *("x" * 100, "https://example.org/a/rather/long/path?with=a&query=string#and-more", "\u200f"),
 ]

@@ -50,9 +50,7 @@ def test_nothing_recognised_is_a_comment(transcript: Make, written: Written) -> 
     assert written(CtmWriter(), transcript(channel=2)) == ";; a 2 no words\n"
 
 
-def test_another_reader_finds_every_word(
-    transcripts: list[Transcript], written: Written
-) -> None:
+def test_another_reader_finds_every_word(transcripts: list[Transcript], written: Written) -> None:
     for transcript in transcripts:
         lines = written(CtmWriter(), transcript).removesuffix("\n").split("\n")
         rows = [line.split(" ") for line in lines if not line.startswith(";;")]

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -208,3 +209,15 @@ def test_highlighting_changes_nothing_but_what_is_underlined(transcripts: list[T
                 assert "\n".join(rows).count("<u>") == 1
                 bare = [re.sub("</?u>", "", row) for row in rows]
                 assert bare == cue.rows(lambda text: text.replace("<", "&lt;"))
+
+
+def test_the_documented_defaults_and_ranges_are_those_of_the_settings() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "formats.md"
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\S+) \| (\S*) ?\| (\S*) ?\|", page.read_text("utf-8"), re.MULTILINE
+    )
+    assert [(name, default) for name, default, *_ in rows] == [
+        (field.name, str(field.default)) for field in fields(CueSettings)
+    ]
+    limits = {name: (float(low), float(high)) for name, _, low, high in rows if low}
+    assert limits == RANGES

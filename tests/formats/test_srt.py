@@ -31,12 +31,8 @@ def test_without_words_it_is_empty(transcript: Make, written: Written) -> None:
     assert list(srt.parse("")) == []
 
 
-def test_a_word_of_a_cue_is_underlined_while_it_is_said(
-    transcript: Make, written: Written
-) -> None:
-    text = written(
-        SrtWriter(CueSettings(highlight=True)), transcript(("a<i>", 0, 1), ("b", 1, 2))
-    )
+def test_a_word_of_a_cue_is_underlined_while_it_is_said(transcript: Make, written: Written) -> None:
+    text = written(SrtWriter(CueSettings(highlight=True)), transcript(("a<i>", 0, 1), ("b", 1, 2)))
     assert [cue.content for cue in srt.parse(text)] == [
         f"<u>a<{JOINER}i></u> b",
         f"a<{JOINER}i> <u>b</u>",
