@@ -8,7 +8,6 @@ from pathlib import PurePath
 from asr.decoding.hypothesis import Transcript
 from asr.formats.timeline import printable
 
-
 WIDE = 0xFEE0  # from a character of ASCII to its wide form
 
 

@@ -54,7 +54,7 @@ def read(text: str) -> tuple[float, dict[str, list[Interval]]]:
     free, and nothing else.
     """
     items = re.findall(r'"((?:[^"]|"")*)"|(?<!\S)(-?\d[\d.eE+-]*|<exists>)(?!\S)', text)
-    values = iter(quoted.replace('""', '"') if not free else free for quoted, free in items)
+    values = iter(free if free else quoted.replace('""', '"') for quoted, free in items)
     assert [next(values) for _ in range(2)] == ["ooTextFile", "TextGrid"]
     start_s, end_s = float(next(values)), float(next(values))
     assert start_s == 0
