@@ -37,6 +37,10 @@ COMPONENTS: dict[str, dict[str, str]] = {
         "txt": "asr.formats.txt:TxtWriter",
         "json": "asr.formats.json:JsonWriter",
         "ctm": "asr.formats.ctm:CtmWriter",
+        "stm": "asr.formats.stm:StmWriter",
+        "srt": "asr.formats.srt:SrtWriter",
+        "vtt": "asr.formats.vtt:VttWriter",
+        "textgrid": "asr.formats.textgrid:TextGridWriter",
     },
     "pipelines": {  # torchaudio:NAME
         name: f"torchaudio.pipelines:{name}"

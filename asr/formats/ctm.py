@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
-from typing import IO
+from typing import TextIO
 
 from asr.decoding.hypothesis import Transcript
-
-CHANNEL = 1
+from asr.formats.columns import channel, column, name, seconds
+from asr.formats.timeline import timeline
 
 
 class CtmWriter:
     """Writes `name channel start duration word confidence` for each word, times in seconds.
 
-    The name is the recording's without its folder and ending; white space in it becomes `_`, since
-    columns are told apart by it.
+    A transcript without words is a comment with its name and channel; sclite skips it and counts
+    the reference's words as deleted.
     """
 
-    def write(self, transcript: Transcript, stream: IO[str]) -> None:
-        """Write one transcript; one without words is no line."""
-        name = "_".join(PurePath(transcript.source).stem.split()) or "-"
-        for word in transcript.words:
-            duration_s = word.end_s - word.start_s
+    def write(self, transcript: Transcript, stream: TextIO) -> None:
+        """Write one transcript."""
+        words = timeline(transcript).words
+        prefix = f"{name(transcript)} {channel(transcript)}"
+        if not words:
+            stream.write(f";; {prefix} no words\n")
+        for word in words:
+            duration = seconds(word.end_ms - word.start_ms)
             stream.write(
-                f"{name} {CHANNEL} {word.start_s:.3f} {duration_s:.3f} {word.word}"
+                f"{prefix} {seconds(word.start_ms)} {duration} {column(word.text)}"
                 f" {word.confidence:.4f}\n"
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import TextIO
 
 from asr.decoding.hypothesis import Transcript
@@ -12,7 +11,7 @@ SCHEMA = 1
 
 
 class JsonWriter:
-    """Writes a transcript as one JSON object, `docs/transcribing.md` names its keys.
+    """Writes a transcript as one JSON object, `docs/formats.md` names its keys.
 
     `indent` None puts it on a single line, as JSON lines want it.
     """
@@ -25,11 +24,17 @@ class JsonWriter:
         record = {
             "schema": SCHEMA,
             "source": transcript.source,
+            **({} if transcript.channel is None else {"channel": transcript.channel}),
             "duration_s": round(transcript.duration_s, 3),
             "text": transcript.text,
             "score": round(transcript.score, 4),
             "words": [
-                {**asdict(word), "confidence": round(word.confidence, 4)}
+                {
+                    "word": word.word,
+                    "start_s": word.start_s,
+                    "end_s": word.end_s,
+                    "confidence": round(word.confidence, 4),
+                }
                 for word in transcript.words
             ],
         }

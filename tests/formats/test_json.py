@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 from asr.decoding.hypothesis import Hypothesis, Transcript, Word
 from asr.formats.json import JsonWriter
@@ -39,3 +40,25 @@ def test_text_of_any_script_stays_readable() -> None:
 
 def test_without_indentation_it_is_one_line() -> None:
     assert written(TRANSCRIPT, indent=None).count("\n") == 1
+
+
+def test_a_channel_is_named_where_there_is_one() -> None:
+    assert "channel" not in json.loads(written(TRANSCRIPT))
+    assert json.loads(written(replace(TRANSCRIPT, channel=2)))["channel"] == 2
+
+
+def test_other_readings_follow_with_their_scores() -> None:
+    second = Hypothesis("g n", -2.0)
+    record = json.loads(written(replace(TRANSCRIPT, nbest=(*TRANSCRIPT.nbest, second))))
+    assert record["nbest"] == [{"text": "g m", "score": -1.25}, {"text": "g n", "score": -2.0}]
+
+
+def test_every_word_is_read_back(transcripts: list[Transcript]) -> None:
+    for transcript in transcripts:
+        record = json.loads(written(transcript))
+        assert record["schema"] == 1
+        assert record["text"] == transcript.text
+        assert [
+            Word(word["word"], word["start_s"], word["end_s"], word["confidence"])
+            for word in record["words"]
+        ] == [replace(word, confidence=round(word.confidence, 4)) for word in transcript.words]
