@@ -112,7 +112,9 @@ def test_a_small_file_with_hours_of_audio_is_refused_before_it_is_decoded(
     monkeypatch.setattr(sndfile.SndfileSound, "_read", None)
     for read in readers(hours, 4.9 * 3600):
         assert reason_of(read) == "too-long"
-    with pytest.raises(audio.AudioError, match=r"a\.opus lasts more than 0\.5 hours \(--max-hours\)"):
+    with pytest.raises(
+        audio.AudioError, match=r"a\.opus lasts more than 0\.5 hours \(--max-hours\)"
+    ):
         audio.probe(hours, 1800)
 
 

@@ -65,7 +65,10 @@ def test_a_known_name_and_a_folder_pass_the_check(tiny_bundle: Bundle, tmp_path:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (urllib.error.URLError(socket.gaierror(-2, "Name or service not known")), "Name or service"),
+        (
+            urllib.error.URLError(socket.gaierror(-2, "Name or service not known")),
+            "Name or service",
+        ),
         (urllib.error.HTTPError("https://x", 403, "Forbidden", Message(), None), "Forbidden"),
         (TimeoutError("timed out"), "timed out"),
     ],

@@ -33,7 +33,9 @@ def emissions_of_torchaudio(pipeline: Any, waveform: np.ndarray) -> Tensor:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_emissions_are_those_that_torchaudio_computes(name: str, installed: Installed, noise: Noise) -> None:
+def test_emissions_are_those_that_torchaudio_computes(
+    name: str, installed: Installed, noise: Noise
+) -> None:
     pipeline, waveform = installed(name), noise(40_000)
     emissions, lengths = open_model(f"torchaudio:{name}").emissions([waveform])
     expected = emissions_of_torchaudio(pipeline, waveform)
@@ -43,7 +45,9 @@ def test_emissions_are_those_that_torchaudio_computes(name: str, installed: Inst
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_padding_and_neighbours_change_no_result(name: str, installed: Installed, noise: Noise) -> None:
+def test_padding_and_neighbours_change_no_result(
+    name: str, installed: Installed, noise: Noise
+) -> None:
     pipeline = installed(name)
     bundle = open_model(f"torchaudio:{name}")
     sizes = (48_000, 20_000, 719, 400, 399, 0)
@@ -71,7 +75,9 @@ def test_a_text_is_the_best_path_in_lower_case(installed: Installed, noise: Nois
     assert transcript.words[-1].end_s <= transcript.duration_s == 4.0
 
 
-def test_a_frame_stands_in_the_middle_of_the_samples_it_is_made_of(installed: Installed, noise: Noise) -> None:
+def test_a_frame_stands_in_the_middle_of_the_samples_it_is_made_of(
+    installed: Installed, noise: Noise
+) -> None:
     model = installed(LARGE).get_model().model
     waveform = torch.from_numpy(noise(16_000))[None].requires_grad_()
     frames, _ = model.feature_extractor(waveform, None)  # [1, T', H]
@@ -99,7 +105,9 @@ def test_words_begin_where_their_first_letter_is_emitted(installed: Installed) -
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_parts_of_a_recording_are_normalised_as_the_whole(name: str, installed: Installed, noise: Noise) -> None:
+def test_parts_of_a_recording_are_normalised_as_the_whole(
+    name: str, installed: Installed, noise: Noise
+) -> None:
     installed(name)
     bundle = open_model(f"torchaudio:{name}")
     recording = noise(200_000)
@@ -121,7 +129,10 @@ def test_parts_of_a_recording_are_normalised_as_the_whole(name: str, installed: 
 def test_a_recording_of_less_than_a_frame_has_no_text(installed: Installed, noise: Noise) -> None:
     installed(BASE)
     bundle = open_model(f"torchaudio:{BASE}")
-    assert [one.text for one in bundle.transcribe([np.zeros(0, np.float32), noise(300)])] == ["", ""]
+    assert [one.text for one in bundle.transcribe([np.zeros(0, np.float32), noise(300)])] == [
+        "",
+        "",
+    ]
 
 
 def test_its_digest_is_that_of_what_changes_the_text(installed: Installed) -> None:
@@ -136,7 +147,9 @@ def test_its_digest_is_that_of_what_changes_the_text(installed: Installed) -> No
     assert first.digest != other.digest
 
 
-def test_a_decoder_with_a_lexicon_takes_its_letters(installed: Installed, tmp_path: Path, noise: Noise) -> None:
+def test_a_decoder_with_a_lexicon_takes_its_letters(
+    installed: Installed, tmp_path: Path, noise: Noise
+) -> None:
     installed(BASE)
     bundle = open_model(f"torchaudio:{BASE}")
     (tmp_path / "words.txt").write_text("It's\nHI\n")
