@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from asr import audio, registry
 from asr.cluster.ahead import Ahead, TimedOut
-from asr.cluster.journal import FOLDER, PARTIAL, is_current
+from asr.cluster.journal import is_current, partial_folder
 from asr.cluster.plan import PART_BYTES, File, Part
 from asr.decoding.hypothesis import Transcript
 from asr.errors import UserError
@@ -348,7 +348,7 @@ class Transcriber:
         if contents:
             if not is_current(folder, self.settings.token):
                 raise UserError(f"Another run holds {folder} now: nothing more is written.")
-            write_together(contents, Path(folder) / FOLDER / PARTIAL)
+            write_together(contents, partial_folder(folder, self.settings.token))
         return iter(written)
 
     def _outputs(self, file: File, transcripts: list[Transcript]) -> Iterator[tuple[str, bytes]]:
