@@ -1,4 +1,4 @@
-"""An archive to transcribe: recordings repeated until there are so many, and some that are broken."""
+"""An archive to transcribe: recordings over and over, and some that are broken."""
 
 from __future__ import annotations
 

@@ -113,10 +113,10 @@ def test_no_line_of_a_manifest_leads_out_of_the_output_folder(
         for number, name in enumerate(names)
     ]
     (folder / "list.jsonl").write_text("\n".join(lines))
-    before = {path for path in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     assert transcribe(model, folder / "list.jsonl", output=tmp_path / "out") == 1
     assert [reason for _, reason in failures(tmp_path / "out")] == ["outside-root"] * 5
-    made = {path for path in tmp_path.rglob("*")} - before
+    made = set(tmp_path.rglob("*")) - before
     assert all(path.is_relative_to(tmp_path / "out") for path in made)
     expected = {"absolute/name", "good"}
     assert {n.removesuffix(".txt") for n in written(tmp_path / "out") if ".txt" in n} == expected
@@ -204,7 +204,7 @@ def test_an_incomplete_model_fails_no_file(
 def test_a_cluster_that_does_not_answer_fails_no_file(
     model: Path, folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="No Ray cluster answers at 127.0.0.1:1"):
+    with pytest.raises(UserError, match=r"No Ray cluster answers at 127\.0\.0\.1:1"):
         transcribe(model, folder, output=tmp_path / "out", ray="127.0.0.1:1")
     assert written(tmp_path / "out") == set()
 
