@@ -1,4 +1,4 @@
-"""The machinery of a transcription alone: recordings that are made up, and a model that does nothing.
+"""The machinery of a transcription alone: made-up recordings, and a model that does nothing.
 
 All recordings are stretches of one small file, each with a name and a record of its own, so that
 there may be a million. Journal, plan and job are the command's own.

@@ -94,7 +94,8 @@ def test_outputs_are_flushed_then_renamed_then_their_folders_flushed_then_record
         first = calls.index(f"rename {names[0]}")
         before = [call.split() for call in calls[first - 7 : first] if "/partial/" in call]
         for partial in {name for _, name in before}:
-            assert [call for call, name in before if name == partial] == ["create", "write", "fsync"]
+            own = [call for call, name in before if name == partial]
+            assert own == ["create", "write", "fsync"]
         assert len(before) == 6
         behind = calls[first : first + 2 + len(folders)]
         assert behind[:2] == [f"rename {name}" for name in names]
