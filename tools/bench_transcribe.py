@@ -41,7 +41,7 @@ from asr import audio, registry
 from asr.bundle import Bundle, load
 from asr.decoding.hypothesis import Transcript
 from asr.errors import UserError
-from asr.files import write_together
+from asr.files import Together
 from asr.inputs import find_recordings
 from asr.recognition import transcript_of
 from asr.waveforms import batches_by_length
@@ -93,13 +93,13 @@ def staged(bundle: Bundle, paths: list[Path], batch_s: float) -> dict[str, float
 
 def write(transcripts: Sequence[Transcript], folder: Path) -> None:
     """Text and JSON of each, on the disk, as a worker writes them."""
-    contents = {}
-    for number, transcript in enumerate(transcripts):
-        for name in ("txt", "json"):
-            stream = io.StringIO()
-            registry.find("formats", name)().write(transcript, stream)
-            contents[folder / f"{number}.{name}"] = stream.getvalue().encode()
-    write_together(contents, folder)
+    with Together(folder) as outputs:
+        for number, transcript in enumerate(transcripts):
+            for name in ("txt", "json"):
+                stream = io.StringIO()
+                registry.find("formats", name)().write(transcript, stream)
+                outputs.add(folder / f"{number}.{name}", stream.getvalue().encode())
+        outputs.finish()
 
 
 def whole(bundle: Bundle, paths: list[Path], batch_s: float) -> tuple[float, float]:

@@ -5,10 +5,10 @@
 An archive is made of the recordings, some of them broken, and transcribed once in quiet. Then that
 is done again and again into new folders: what does it is stopped at a random moment, looked at,
 and killed (`kill -9`), and the same command is started again. In turns that is the process that
-does it all, and on a Ray cluster of two nodes the driver, a worker and a node. A kill counts where a
-file had been recorded since the start of what is killed, or since the kill before. After each of
-them no output may differ from the quiet run's and no record lack its outputs; in the end every file
-has its output and its record once.
+does it all, and on a Ray cluster of two nodes the driver, a worker and a node. A kill counts where
+a file had been recorded since the last start or the last kill. After a kill of the driver no output
+may differ from the quiet run's and no record lack its outputs; in the end every file has its output
+and its record once.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Cluster:
     def raylets(self) -> list[int]:
         """Process numbers, the second node's last."""
         nodes = (self._nodes.head_node, self._second)
-        return [node.all_processes["raylet"][0].process.pid for node in nodes]
+        return [node.all_processes["raylet"][0].process.pid for node in nodes if node]
 
     def lose_node(self) -> None:
         """Kill all of the second node's processes, and start another node."""

@@ -10,7 +10,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,12 +41,18 @@ class Deaf(Transcriber):
         done = Done((("a.txt", "0" * 32), ("a.json", "0" * 32)), 1.0)
         return Result(tuple(done if file.wanted else None for file in part.files), {})
 
-    def recognise(self, part: Part) -> list[list[Transcript] | Failure | None]:
+    def recognise(
+        self, part: Part, ready: Callable[[int, list[Transcript]], None] | None = None
+    ) -> list[list[Transcript] | Failure | None]:
         """A second of nothing."""
-        return [
-            [Transcript(file.recording.name, 1.0, (Hypothesis("nothing", -1.0, SECOND),))]
-            for file in part.files
-        ]
+        found: list[list[Transcript] | Failure | None] = []
+        for position, file in enumerate(part.files):
+            nothing = (Hypothesis("nothing", -1.0, SECOND),)
+            transcripts = [Transcript(file.recording.name, 1.0, nothing)]
+            if ready:
+                ready(position, transcripts)
+            found.append(transcripts)
+        return found
 
 
 @dataclass

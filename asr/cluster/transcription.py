@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from asr.cluster.journal import is_current, partial_folder
 from asr.cluster.plan import PART_BYTES, File, Part
 from asr.decoding.hypothesis import Transcript
 from asr.errors import UserError
-from asr.files import InputError, digest_bytes, printable, write_together
+from asr.files import InputError, Together, digest_bytes, printable
 from asr.inputs import Failure
 from asr.waveforms import BATCH_S, LONGEST_S, WHOLE_S, batches_by_length
 
@@ -109,17 +110,40 @@ class Transcriber:
     def __call__(self, part: Part) -> Result:
         """A worker's work: what became of the files, once their outputs are on the disk."""
         self._seconds = dict.fromkeys(("read", "recognise", "write"), 0.0)
-        outcomes = self.recognise(part)
-        began = time.perf_counter()
-        written = self._write(part, outcomes)
-        self._seconds["write"] += time.perf_counter() - began
-        return Result(tuple(written), dict(self._seconds))
+        folder, token = self.settings.folder, self.settings.token
+        assert folder is not None
+        folders = {
+            above for file in part.files for above in Path(folder, file.recording.name).parents
+        }
+        written: dict[int, Done | Failure] = {}
+        with Together(partial_folder(folder, token)) as outputs:
 
-    def recognise(self, part: Part) -> list[list[Transcript] | Failure | None]:
-        """The transcripts of each wanted file, one a channel, or why there are none."""
+            def write(position: int, transcripts: list[Transcript]) -> None:
+                file = part.files[position]
+                written[position] = self._write(file, transcripts, folders, outputs)
+
+            outcomes = self.recognise(part, write)
+            began = time.perf_counter()
+            if not is_current(folder, token):
+                raise UserError(f"Another run holds {folder} now: nothing more is written.")
+            outputs.finish()
+            self._seconds["write"] += time.perf_counter() - began
+        ended: list[Done | Failure | None] = []
+        for position, outcome in enumerate(outcomes):
+            ended.append(written[position] if isinstance(outcome, list) else outcome)
+        return Result(tuple(ended), dict(self._seconds))
+
+    def recognise(
+        self, part: Part, ready: Callable[[int, list[Transcript]], None] | None = None
+    ) -> list[list[Transcript] | Failure | None]:
+        """The transcripts of each wanted file, one a channel, or why there are none.
+
+        `ready`, where it is given, has those of a file, by its position, as soon as all are there.
+        """
         self._seconds = self._seconds or dict.fromkeys(("read", "recognise", "write"), 0.0)
         found: list[list[Transcript] | Failure | None] = [[] for _ in part.files]
         pieces = list(self._pieces(part, found))
+        count = Counter(piece.position for piece in pieces)
         short = [piece for piece in pieces if piece.duration_s <= WHOLE_S]
         for piece, transcript in itertools.chain(
             self._short(short),
@@ -130,12 +154,12 @@ class Transcriber:
                 found[piece.position] = transcript
             elif isinstance(heard, list):
                 heard.append(transcript)
+                heard.sort(key=lambda transcript: transcript.channel or 0)
+                if ready and piece.file.wanted and len(heard) == count[piece.position]:
+                    ready(piece.position, heard)
         for position, file in enumerate(part.files):
-            heard = found[position]
             if not file.wanted:
                 found[position] = None
-            elif isinstance(heard, list):
-                heard.sort(key=lambda transcript: transcript.channel or 0)
         return found
 
     @property
@@ -320,36 +344,24 @@ class Transcriber:
         return _failure(file, "read", "too-long", detail)
 
     def _write(
-        self, part: Part, outcomes: Sequence[list[Transcript] | Failure | None]
-    ) -> Iterator[Done | Failure | None]:
-        """Write the outputs of all files together: all flushed, then all renamed."""
-        folder = self.settings.folder
-        assert folder is not None
-        contents: dict[Path, bytes] = {}
-        written: list[Done | Failure | None] = []
-        folders = {
-            above for file in part.files for above in Path(folder, file.recording.name).parents
-        }
-        for file, outcome in zip(part.files, outcomes, strict=True):
-            if not isinstance(outcome, list):
-                written.append(outcome)
-                continue
-            own = dict(self._outputs(file, outcome))
-            paths = {Path(folder, name): content for name, content in own.items()}
-            taken = next((path for path in paths if path in folders or _is_taken(path)), None)
-            if taken is not None:
-                what = "a folder is called so, or a file as the folder it would be in"
-                detail = f"{printable(taken)} cannot be written: {what}"
-                written.append(_failure(file, "write", "name-taken", detail))
-                continue
-            contents |= paths
-            digests = tuple((name, digest_bytes(content)) for name, content in own.items())
-            written.append(Done(digests, sum(one.duration_s for one in outcome)))
-        if contents:
-            if not is_current(folder, self.settings.token):
-                raise UserError(f"Another run holds {folder} now: nothing more is written.")
-            write_together(contents, partial_folder(folder, self.settings.token))
-        return iter(written)
+        self, file: File, transcripts: list[Transcript], folders: set[Path], outputs: Together
+    ) -> Done | Failure:
+        """Begin to write the outputs of a file; what becomes of it when that has ended well.
+
+        `folders` will be there for those of other files.
+        """
+        assert self.settings.folder is not None
+        own = dict(self._outputs(file, transcripts))
+        paths = {Path(self.settings.folder, name): content for name, content in own.items()}
+        taken = next((path for path in paths if path in folders or _is_taken(path)), None)
+        if taken is not None:
+            what = "a folder is called so, or a file as the folder it would be in"
+            detail = f"{printable(taken)} cannot be written: {what}"
+            return _failure(file, "write", "name-taken", detail)
+        for path, content in paths.items():
+            outputs.add(path, content)
+        digests = tuple((name, digest_bytes(content)) for name, content in own.items())
+        return Done(digests, sum(one.duration_s for one in transcripts))
 
     def _outputs(self, file: File, transcripts: list[Transcript]) -> Iterator[tuple[str, bytes]]:
         """Names below the output folder, and what is to be in them."""
