@@ -23,6 +23,6 @@ def draw(path: Path, found: Sequence[Machinery]) -> None:
         axes.plot(files, memory, label=f"{run.files:,} files, {label}", linewidth=1.2)
     axes.set(xlabel="files recorded", ylabel="MiB of the driver", ylim=(0, None))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower right")
     with write_atomically(path, "wb") as stream:
         figure.savefig(stream, format="png", dpi=110)
