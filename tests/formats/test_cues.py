@@ -130,7 +130,7 @@ def test_a_setting_outside_its_range_is_refused(name: str, side: int) -> None:
 
 
 def test_half_a_character_is_refused() -> None:
-    with pytest.raises(UserError, match=r"line_width is 20\\.5, but must be whole"):
+    with pytest.raises(UserError, match=r"line_width is 20\.5, but must be whole"):
         CueSettings(line_width=20.5)  # type: ignore[arg-type]
 
 
