@@ -57,7 +57,9 @@ def read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     if not path.is_file():
         if pipeline_name(folder) is not None:
-            raise UserError(f"{folder} is of torchaudio's, and this needs one of asr's own: give its folder.")
+            raise UserError(
+                f"{folder} is of torchaudio's, and this needs one of asr's own: give its folder."
+            )
         inner = next((f for f in (folder / "model", folder.parent / "model") if _holds(f)), None)
         hint = f" Did you mean {inner}?" if inner else ""
         if folder.is_file():

@@ -1,4 +1,4 @@
-"""`torchaudio:NAME` is opened where a folder is, without a network, or with a line that says why not."""
+"""`torchaudio:NAME` is opened as a folder is, or a line says why not; no network is needed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,10 @@ def test_a_known_name_and_a_folder_pass_the_check(tiny_bundle: Bundle, tmp_path:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (urllib.error.URLError(socket.gaierror(-2, "Name or service not known")), "Name or service"),
+        (
+            urllib.error.URLError(socket.gaierror(-2, "Name or service not known")),
+            "Name or service",
+        ),
         (urllib.error.HTTPError("https://x", 403, "Forbidden", Message(), None), "Forbidden"),
         (TimeoutError("timed out"), "timed out"),
     ],
