@@ -53,7 +53,7 @@ def test_every_service_builds_a_stage_that_there_is(services: dict[str, Any]) ->
     for service in (*services.values(), *cuda.values()):
         assert service["build"]["target"] in stages
         assert service["image"] == f"asr:{service['build']['target']}"
-    assert re.findall(r"^USER (.*)$", dockerfile, re.MULTILINE) == ["asr", "asr"]
+    assert re.findall(r"^USER (.*)$", dockerfile, re.MULTILINE) == ["1000:1000", "1000:1000"]
     assert services["worker"]["deploy"]["replicas"] == 2
 
 
