@@ -181,7 +181,9 @@ def _room(ray: Any, threads: int, gpus: bool) -> int:
             room += min(fit, int(node["Resources"].get("GPU", 0))) if gpus else fit
     if not room:
         what = f"{threads} free core{'s' * (threads > 1)}{' and a GPU' * gpus}"
-        raise UserError(f"No machine of the Ray cluster has {what}: ray status shows what they have.")
+        raise UserError(
+            f"No machine of the Ray cluster has {what}: ray status shows what they have."
+        )
     return room
 
 

@@ -138,9 +138,9 @@ def summarise(folder: Path, seconds: float = 0.0) -> PrepareResult:
 def _pack(executor: Executor, parts: list[Part]) -> Iterator[tuple[Part, PartResult]]:
     """Each part, packed: again where its worker was lost, and carefully where it was twice."""
     losses: Counter[str] = Counter()
-    suspected = []
+    suspected: list[Part] = []
     while parts:
-        again = []
+        again: list[Part] = []
         for part, result in executor.map(pack_part, parts):
             if not isinstance(result, Lost):
                 yield part, result
