@@ -199,10 +199,12 @@ def test_a_stopped_preparation_leaves_no_corpus_and_the_next_goes_on_with_its_pa
 # In place of the library through which all audio is read.
 CLOSED = """
 import os, sys
+path = sys.path[:]
 sys.path.remove(os.path.dirname(__file__))
 del sys.modules["soundfile"]
 import soundfile
 soundfile.SoundFile = None
+sys.path[:] = path
 """
 
 
