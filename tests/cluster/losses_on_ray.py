@@ -28,6 +28,7 @@ from asr.cluster.ray import import_ray
 from asr.errors import UserError
 
 NOTES = Path(sys.argv[1])
+FIRST = 10**6
 HUNG = re.compile("(a|aa)+$")
 
 
@@ -52,13 +53,16 @@ def gone(name: str) -> bool:
 
 
 class Loaded:
-    """A worker that remembers, in its process, what it has done."""
+    """A worker that remembers, in its process, what it has done; does nothing alone."""
 
     def __init__(self) -> None:
         self.done: list[int] = []
 
     def __call__(self, item: int) -> tuple[int, int, str, str]:
         self.done.append(item)
+        note(f"loaded-{os.getpid()}")
+        while len(list(NOTES.glob("loaded-*"))) < 2:
+            time.sleep(0.005)
         node = ray.get_runtime_context().get_node_id()
         return len(self.done), os.getpid(), node, os.environ["OMP_NUM_THREADS"]
 
@@ -109,7 +113,9 @@ def block(item: int) -> bytes:
 
 
 def where(item: int) -> str:
-    note(f"where-{item}")
+    if item == FIRST:
+        note("where")
+    time.sleep(0.02)  # so that there are not too many of them while a node comes
     return str(ray.get_runtime_context().get_node_id())
 
 
@@ -207,10 +213,10 @@ def main() -> dict[str, Any]:
         asr.__version__ = "9.9"
         found["another version"] = error(check)
         found["lost node"] = lost_node(cluster, executor, node)
-        stopped = executor.map(where, itertools.count(10**6))
+        stopped = executor.map(where, itertools.count(FIRST))
         next(stopped)
         stopped.close()
-        found["stopped process gone"] = gone("where-1000000")
+        found["stopped process gone"] = gone("where")
     cluster.shutdown()
     return found
 

@@ -19,7 +19,7 @@ from asr import files
 from asr.cluster import parts, preprocess
 from asr.cluster.executor import LocalExecutor, Lost, ProcessExecutor
 from asr.cluster.filters import Filters
-from asr.cluster.inputs import Inputs, gather_inputs
+from asr.cluster.inputs import Inputs, gather_inputs, what_changed
 from asr.cluster.preprocess import prepare_corpus, summarise
 from asr.cluster.unfinished import unfinished
 from asr.corpus import Corpus, write_shard
@@ -418,6 +418,29 @@ def test_without_filters_shards_and_fingerprint_are_what_they_always_were(
                     shard.add(f"u{n}", f"s{n % 3}", f"text {n}", samples_of(n))
         by_hand = (tmp_path / "by-hand.arrow").read_bytes()
         assert (tmp_path / "corpus" / f"{name}.arrow").read_bytes() == by_hand
+
+
+def test_filters_leave_out_of_training_and_do_not_count_as_unusable(
+    tmp_path: Path, inputs: Inputs
+) -> None:
+    filters = Filters(min_duration_s=0.105, max_duration_s=0.14)  # 1,680 and 2,240 samples
+    limited = gather_inputs("toy", Listing(inputs.utterances), "none", filters)
+    result = prepare_corpus(limited, tmp_path / "corpus", LocalExecutor())
+    corpus = Corpus.open(tmp_path / "corpus")
+    kept = [n for n in range(8, 65) if n % 10 and n != 21]
+    assert corpus.splits["train"].ids == [f"u{n}" for n in kept]
+    assert len(corpus.splits["test"]) == 7  # all that can be decoded
+    assert result.rejected == {
+        "filtered-long": 9,
+        "filtered-short": 7,
+        "missing": 1,
+        "not-audio": 1,
+    }
+    assert result.rejected_share == 2 / COUNT
+    assert what_changed(tmp_path / "corpus", limited) is None
+    assert what_changed(tmp_path / "corpus", inputs) == (
+        "filters changed from prepare.min_duration_s=0.105 prepare.max_duration_s=0.14 to none"
+    )
 
 
 def test_the_picture_stands_beside_the_index_and_is_no_part_of_the_fingerprint(

@@ -89,6 +89,20 @@ def test_too_many_left_out_is_status_1_every_time(
     assert "11 utterances, 0.00 hours, 1 left out" in capsys.readouterr().out
 
 
+def test_what_filters_leave_out_is_said_and_no_failure(
+    manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(manifest, "prepare.max_chars_per_s=40", "prepare.min_snr_db=-100") == 0
+    said = capsys.readouterr().out  # "number 10" in 0.2 s is 45 characters a second
+    assert "  left out: 2 (16.67%), listed in corpora/custom/rejected.jsonl\n" in said
+    assert "    filtered-fast        2\n" in said
+    assert run(manifest) == 0
+    assert capsys.readouterr().out.startswith(
+        "corpus corpora/custom is prepared again: filters changed from"
+        " prepare.max_chars_per_s=40 prepare.min_snr_db=-100 to none\n"
+    )
+
+
 def test_an_output_folder_that_cannot_be_written_is_named(manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "corpus"):
