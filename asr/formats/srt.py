@@ -11,7 +11,7 @@ from asr.formats.subtitles import write_cues
 
 # SRT has no escapes. A word joiner (invisible, of no width) after the first character keeps players
 # from taking a word for a tag (`<i>`), for the markup of ASS (`{\an8}`, `\N`) or for a line of
-# times. FFmpeg does the same with backslashes.
+# times.
 JOINER = "\u2060"
 MARKUP = re.compile(r"[<{\\]|--(?=>)")
 
