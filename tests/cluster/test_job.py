@@ -14,7 +14,8 @@ from asr.cluster.executor import LocalExecutor, Lost
 from asr.cluster.job import FILE_LOSSES, PART_LOSSES, Job
 from asr.cluster.journal import Journal
 from asr.cluster.plan import Choice, File, Part, Plan
-from asr.cluster.transcription import Done, Result, Settings
+from asr.cluster.transcription import Result, Settings
+from asr.cluster.writing import Done
 from asr.inputs import Failure, Recording
 
 

@@ -16,7 +16,9 @@ from asr.bundle import Bundle
 from asr.cluster import transcription as module
 from asr.cluster.journal import FOLDER, Journal
 from asr.cluster.plan import File, Part
-from asr.cluster.transcription import Done, Settings, Transcriber, Trial
+from asr.cluster.reading import Reader
+from asr.cluster.transcription import Settings, Transcriber, Trial
+from asr.cluster.writing import Done
 from asr.errors import UserError
 from asr.files import digest_file
 from asr.inputs import Failure, Recording
@@ -150,11 +152,10 @@ def test_a_file_that_does_not_come_is_given_up_and_the_others_are_not(
 
     expected = texts(Transcriber(Settings("none"), tiny_bundle), part)
     monkeypatch.setattr(audio, "load", load)
-    patient = Transcriber(Settings("none", timeout_s=60.0), tiny_bundle)
     monkeypatch.setattr(
-        patient, "_limit_s", lambda file: 0.01 if file.recording.path == stuck else 60.0
+        Reader, "_limit_s", lambda _, file: 0.01 if file.recording.path == stuck else 60.0
     )
-    found = texts(patient, part)
+    found = texts(Transcriber(Settings("none"), tiny_bundle), part)
     release.set()
     assert found == [*expected[:2], "timed-out", *expected[3:]]
 
