@@ -2,7 +2,7 @@
 
 Nothing half-written looks whole: it is written under another name, flushed and renamed. A folder
 that a killed process left under such a name is removed by the next one that writes it; a file stays
-(`.NAME.*.partial`), and is never taken for anything.
+(`.NAME.*.partial`) until somebody removes it, and is never taken for anything.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import gzip
 import hashlib
 import os
@@ -69,6 +70,13 @@ def write_atomically(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterat
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of a file left; nobody may be writing it now."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.????????.partial"):
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def write_together(contents: Mapping[Path, bytes], partial: Path) -> None:

@@ -28,7 +28,7 @@ from typing import Any
 import filelock
 
 from asr.errors import UserError
-from asr.files import explain_write_errors, write_atomically
+from asr.files import explain_write_errors, remove_leftovers, write_atomically
 from asr.inputs import Failure
 
 FOLDER = ".asr"  # of the output folder: journal, lock, and outputs that are not whole yet
@@ -97,7 +97,8 @@ class Journal:
     """The records of an output folder, which nobody else may write into meanwhile.
 
     A context manager. `token` is another one in each run: a worker that outlived its run sees by it
-    that it has nothing to write any more.
+    that it has nothing to write any more. The next run takes its `partial_folder` away, and with it
+    what such a worker had not renamed yet.
 
     Raises:
         UserError: another run is at work there, locks do not hold there, the folder cannot be
@@ -112,7 +113,7 @@ class Journal:
         self._database: sqlite3.Connection
 
     def __enter__(self) -> Journal:
-        with explain_write_errors(self.folder / "journal.sqlite"):
+        with explain_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
                 self._lock.acquire(timeout=0)
@@ -120,9 +121,7 @@ class Journal:
                 raise UserError(self._who()) from None
         try:
             self._check_locks()
-            shutil.rmtree(self.folder / PARTIAL, ignore_errors=True)
-            with explain_write_errors(self.folder / PARTIAL):
-                (self.folder / PARTIAL).mkdir(exist_ok=True)
+            self._clear()
             with write_atomically(self.folder / "holder.json") as stream:
                 holder = {"host": socket.gethostname(), "pid": os.getpid(), "token": self.token}
                 json.dump(holder, stream)
@@ -140,6 +139,7 @@ class Journal:
     ) -> None:
         self._database.close()
         with contextlib.suppress(OSError):
+            partial_folder(self.output, self.token).rmdir()
             (self.folder / "holder.json").unlink()
         self._lock.release()
 
@@ -223,6 +223,17 @@ class Journal:
         except sqlite3.DatabaseError as error:
             raise self._unusable(error) from None
 
+    def _clear(self) -> None:
+        """Take away what earlier runs left half-done, and make room for this one's."""
+        partial, left = self.folder / PARTIAL, self.folder / "left"
+        with explain_write_errors(partial):
+            shutil.rmtree(left, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                partial.rename(left)  # at once: nothing in it has its name any more
+            partial_folder(self.output, self.token).mkdir(parents=True)
+        shutil.rmtree(left, ignore_errors=True)
+        remove_leftovers(self.folder / "holder.json")
+
     def _opened(self) -> sqlite3.Connection:
         path = self.folder / "journal.sqlite"
         try:
@@ -305,6 +316,11 @@ def _record(row: tuple[Any, ...]) -> Record:
         failure=None if failure is None else Failure(*json.loads(failure)),
         attempts=attempts,
     )
+
+
+def partial_folder(output: str | Path, token: str) -> Path:
+    """Where outputs of the run of that token are while they are not whole."""
+    return Path(output) / FOLDER / PARTIAL / token
 
 
 def is_current(output: str | Path, token: str) -> bool:

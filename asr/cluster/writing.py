@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asr import registry
-from asr.cluster.journal import FOLDER, PARTIAL, is_current
+from asr.cluster.journal import is_current, partial_folder
 from asr.cluster.plan import File
 from asr.cluster.reading import failure
 from asr.decoding.hypothesis import Transcript
@@ -70,7 +70,7 @@ class Outputs:
         if contents:
             if not is_current(self.folder, self.token):
                 raise UserError(f"Another run holds {self.folder} now: nothing more is written.")
-            write_together(contents, self.folder / FOLDER / PARTIAL)
+            write_together(contents, partial_folder(self.folder, self.token))
         return written
 
     def _outputs(self, file: File, transcripts: list[Transcript]) -> Iterator[tuple[str, bytes]]:

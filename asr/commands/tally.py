@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import logging
-import os
 import sys
 import time
 from collections import Counter
@@ -17,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.cluster.plan import File
 from asr.cluster.writing import Done
-from asr.files import explain_write_errors, printable, write_atomically
+from asr.files import explain_write_errors, printable, remove_leftovers, write_atomically
 from asr.inputs import Failure
 
 FAILURES = "failures.jsonl"
@@ -43,6 +42,30 @@ WHAT_TO_DO = {
     "name-taken": "give it another name, or another -o",
     "error": "transcribe it alone, and report what it says if it fails again",
 }
+
+
+class Log:
+    """Adds lines with the time to a file. What it cannot write is lost, and ends no job."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lost = False
+        with explain_write_errors(path):
+            self._file = open(path, "ab", buffering=0)  # noqa: SIM115  closed by `close`
+
+    def say(self, line: str) -> None:
+        """Add a line."""
+        try:
+            self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n".encode())
+        except OSError as error:
+            if not self._lost:
+                print(f"asr: {self._path} lacks lines: {error.strerror}.", file=sys.stderr)
+            self._lost = True
+
+    def close(self) -> None:
+        """It is complete."""
+        with contextlib.suppress(OSError):  # nothing is left to write
+            self._file.close()
 
 
 class Tally:
@@ -74,7 +97,7 @@ class Tally:
             redirect_stderr=False,
         )
         self._task = self._progress.add_task("", total=audio_s or None, counts="", speed="")
-        self._log = None if log is None else _logger(log)
+        self._log = None if log is None else Log(log)
         self._began = self._logged = time.perf_counter()
 
     def __enter__(self) -> Tally:
@@ -87,9 +110,7 @@ class Tally:
     def close(self) -> None:
         """The log is complete."""
         if self._log is not None:
-            for handler in list(self._log.handlers):
-                handler.close()
-                self._log.removeHandler(handler)
+            self._log.close()
 
     @property
     def seconds(self) -> float:
@@ -128,7 +149,7 @@ class Tally:
     def say(self, line: str) -> None:
         """Keep a line in the log."""
         if self._log is not None:
-            self._log.info("%s", printable(line))
+            self._log.say(printable(line))
 
     def _show(self) -> None:
         audio_s = self.audio_s + self._pending_s
@@ -158,6 +179,7 @@ def name_failures(failures: Sequence[Failure], count: int) -> None:
 def list_failures(path: Path, failures: Iterable[Failure]) -> int:
     """One JSON object a line, no file where nothing failed; how many there are."""
     count = 0
+    remove_leftovers(path)
     with write_atomically(path) as stream:
         for failure in failures:
             record = {
@@ -170,15 +192,3 @@ def list_failures(path: Path, failures: Iterable[Failure]) -> int:
         with explain_write_errors(path):
             path.unlink()
     return count
-
-
-def _logger(path: Path) -> logging.Logger:
-    """Adds lines with the time to a file, by itself."""
-    logger = logging.getLogger(f"asr.transcribe.{os.path.abspath(path)}")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    with explain_write_errors(path):
-        handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logger.addHandler(handler)
-    return logger

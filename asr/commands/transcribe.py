@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 from asr.cluster.executor import Executor, LocalExecutor, ProcessExecutor, RayExecutor
 from asr.cluster.job import Job
-from asr.cluster.journal import FOLDER, Journal
+from asr.cluster.journal import FOLDER, Journal, partial_folder
 from asr.cluster.nodes import check_nodes
 from asr.cluster.plan import Choice, File, Plan, Totals, parts_of, survey
 from asr.cluster.ray import import_ray
@@ -183,12 +184,18 @@ def _write(
         expected = estimate(totals.sample, totals.wanted_bytes)
         tally = Tally(totals.wanted, expected.audio_s, not options.quiet, journal.folder / "log")
         tally.say(f"asr transcribe {options.model} -o {output}: {totals.wanted} files to do")
+        account = functools.partial(_account, options, output, journal, tally, failures, totals)
         try:
             with tally:
                 if totals.wanted:
                     _work(options, settings, plan, journal, tally, totals)
+        except BaseException:
+            with contextlib.suppress(UserError):  # what came first is told
+                account()
+            raise
+        else:
+            account()
         finally:
-            _account(options, output, journal, tally, failures, totals)
             tally.close()
     return 1 if failures or totals.failed or tally.reasons else 0
 
@@ -212,7 +219,8 @@ def _work(
                 executor.gpus = import_ray().cluster_resources().get("GPU", 0) > 0
             inputs = [file.recording.path for file in totals.sample]
             model = None if pipeline_name(options.model) else settings.model
-            check_nodes(import_ray(), inputs, model, str(journal.folder.resolve()))
+            partial = partial_folder(journal.output.resolve(), journal.token)
+            check_nodes(import_ray(), inputs, model, str(partial))
         trials = ProcessExecutor() if in_process else executor
         job = Job(plan, journal, transcriber, executor, trials, tally, in_process)
         job.run()

@@ -150,8 +150,9 @@ def test_only_the_run_that_holds_the_folder_may_write(tmp_path: Path) -> None:
 def test_what_a_killed_run_had_not_finished_is_gone(tmp_path: Path) -> None:
     with Journal(tmp_path):
         (tmp_path / FOLDER / "partial" / "abc").write_text("half")
-    with Journal(tmp_path):
-        assert list((tmp_path / FOLDER / "partial").iterdir()) == []
+    with Journal(tmp_path) as journal:
+        own = tmp_path / FOLDER / "partial" / journal.token
+        assert [*(tmp_path / FOLDER / "partial").rglob("*")] == [own]
 
 
 def test_the_database_can_be_read_with_sqlite_alone(tmp_path: Path) -> None:
