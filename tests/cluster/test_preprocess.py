@@ -225,11 +225,15 @@ def test_a_stopped_preparation_is_gone_on_with_and_gives_the_same_bytes(
         prepare_corpus(inputs, folder, Interrupted())
     [work] = folder.parent.iterdir()
     assert work.name == f".toy.{inputs.key}.parts"
-    (work / ".train-part-00001-00000.arrow.ab12.partial").write_text("of a worker that was killed")
+    torn = work / ".train-part-00001-00000.arrow.ab12.partial"
+    torn.write_text("of a worker that was killed")
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(inputs, folder, Interrupted())
+    assert not torn.exists()
     executor = Noting()
     result = prepare_corpus(inputs, folder, executor)
-    assert executor.asked == ["train-part-00000", "train-part-00001", "train-part-00002"]
-    assert result.found == 8  # the test split
+    assert executor.asked == ["train-part-00001", "train-part-00002"]
+    assert result.found == 40  # the test split, and a part of training
     assert content(folder) == content(tmp_path / "quiet")
     assert list(folder.parent.iterdir()) == [folder]
 
