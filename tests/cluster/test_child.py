@@ -110,7 +110,7 @@ def test_a_worker_that_cannot_be_loaded_is_an_error_and_no_loop() -> None:
 def test_nothing_is_left_at_work_where_the_program_is_killed(tmp_path: Path) -> None:
     program = (
         "from asr.cluster.executor import ProcessExecutor\n"
-        "work = \"print(__import__('os').getpid(), flush=True) or __import__('time').sleep(1000)\"\n"
+        "work = 'exec(\\'import os, time; print(os.getpid(), flush=True); time.sleep(1000)\\')'\n"
         "next(ProcessExecutor().map(eval, [work]))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}

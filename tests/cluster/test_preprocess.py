@@ -323,14 +323,14 @@ class Losing(LocalExecutor):
                 yield item, worker(item)
 
 
-@pytest.mark.parametrize(("split", "times"), [("train", 1), ("test", 2)])
-def test_the_part_of_a_lost_worker_is_made_again(
+@pytest.mark.parametrize(("split", "times"), [("train", 1), ("test", 9)])
+def test_the_part_of_a_lost_worker_is_made_again_and_after_two_losses_with_care(
     tmp_path: Path, inputs: Inputs, split: str, times: int
 ) -> None:
     prepare_corpus(inputs, tmp_path / "quiet", LocalExecutor())
     executor = Losing(split, times)
     prepare_corpus(inputs, tmp_path / "corpus", executor)
-    assert set(executor.lost.values()) == {times}
+    assert set(executor.lost.values()) == {min(times, 2)}  # then nothing is left to chance
     assert content(tmp_path / "corpus") == content(tmp_path / "quiet")
 
 
