@@ -31,8 +31,10 @@ def services() -> dict[str, Any]:
 
 def test_the_cpu_image_leaves_out_cuda_and_nothing_else() -> None:
     locked = requirements("requirements.lock")
-    cuda = {name for name in locked if re.match(r"nvidia-|cuda-|triton$|torch$", name)}
+    cuda = {name for name in locked if re.match(r"nvidia-|cuda-|triton$|torch$|torchaudio$", name)}
     assert set(requirements("docker/left-out-cpu.txt")) == cuda
+    dockerfile = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
+    assert f" torchaudio=={locked['torchaudio']}+cpu " in dockerfile
     assert requirements("docker/torch-cpu.txt") == {"torch": f"{locked['torch']}+cpu"}
 
 
