@@ -72,7 +72,10 @@ Cfg = Annotated[
     typer.Option("--cfg", help="Print the settings that would be used, as YAML, and leave."),
 ]
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", show_default=False, help="A trained model's folder.")
+    str,
+    typer.Argument(
+        metavar="MODEL", show_default=False, help="A trained model's folder, or torchaudio:NAME."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
 
