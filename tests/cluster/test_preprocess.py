@@ -256,9 +256,12 @@ def test_an_interruption_leaves_the_old_corpus_and_what_belongs_to_other_inputs_
     folder = tmp_path / "corpora" / "toy"
     prepare_corpus(inputs, folder, LocalExecutor())
     before = content(folder)
+    keys = {inputs.key}
     for number in (30, 31):
         soundfile.write(tmp_path / "audio" / f"{number}.wav", samples_of(99), 16_000)
         changed = gather_inputs("toy", Listing(inputs.utterances), "none")
+        assert changed.key not in keys
+        keys.add(changed.key)
         with pytest.raises(KeyboardInterrupt):
             prepare_corpus(changed, folder, Interrupted())
         assert content(folder) == before
