@@ -191,8 +191,10 @@ class Transcriber:
             transcripts = bundle.recognise(
                 [waveform for _, waveform in loaded], [piece.source for piece in pieces]
             )
-        except Exception as error:  # noqa: BLE001  one bad recording stops none of the others
-            if len(loaded) > 1:
+        except Exception as error:
+            if _ends_all(error):
+                raise
+            if len(loaded) > 1:  # one bad recording stops none of the others
                 for one in loaded:
                     yield from self._recognised([one])
                 return
@@ -212,7 +214,9 @@ class Transcriber:
             transcript = recognise_long(bundle, lambda: reader.blocks(piece), piece.source)
         except InputError as error:
             yield piece, failure(piece.file, "read", error.reason, str(error))
-        except Exception as error:  # noqa: BLE001  one bad recording stops none of the others
+        except Exception as error:
+            if _ends_all(error):
+                raise
             yield piece, failure(piece.file, "recognise", "error", _what(error))
         else:
             yield piece, self._checked(piece, transcript)
@@ -249,6 +253,13 @@ def _device(wanted: str) -> str:
     if wanted == "gpu" and not found:
         raise UserError("--device gpu: torch finds no GPU here. Try asr doctor.")
     return "cuda" if found and wanted != "cpu" else "cpu"
+
+
+def _ends_all(error: Exception) -> bool:
+    """Whether nothing more can be computed by this process: its GPU has failed."""
+    import torch
+
+    return isinstance(error, torch.AcceleratorError)
 
 
 def _later(hypothesis: Hypothesis, start_s: float) -> Hypothesis:
