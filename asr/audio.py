@@ -180,9 +180,7 @@ def _limited(path: str | Path, sound: Sound, limit_s: float | None) -> Iterator[
         yield block
 
 
-def _checked(
-    path: str | Path, blocks: Iterable[Floats], channel: int | None
-) -> Iterator[Floats]:
+def _checked(path: str | Path, blocks: Iterable[Floats], channel: int | None) -> Iterator[Floats]:
     """Blocks [S] of a file that has samples, all of them numbers."""
     count = 0
     for block in blocks:

@@ -333,9 +333,7 @@ def test_long_and_short_recordings_are_transcribed_in_their_order(
         if duration_s <= 2.0:
             (expected,) = tiny_bundle.recognise([waveform], [str(path)])
         else:
-            expected = recognition.recognise_long(
-                tiny_bundle, in_blocks(waveform), str(path)
-            )
+            expected = recognition.recognise_long(tiny_bundle, in_blocks(waveform), str(path))
         assert by_name([transcript]) == by_name([expected])
     samples = [(audio.load(path) * 32768).astype(np.int16) for path in paths]
     assert [one.text for one in tiny_bundle.transcribe(samples)] == [one.text for one in found]

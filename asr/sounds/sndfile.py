@@ -99,9 +99,7 @@ class SndfileSound:
         if _OGG_CUT.search(notes):
             raise AudioError("truncated", f"{self._path} breaks off: its last page is not there")
         if self._file.format == "RAW" and os.path.getsize(self._path) % 2:
-            raise AudioError(
-                "truncated", f"{self._path} breaks off: its last sample is half there"
-            )
+            raise AudioError("truncated", f"{self._path} breaks off: its last sample is half there")
 
 
 def _open(path: str | Path) -> soundfile.SoundFile:
