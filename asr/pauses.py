@@ -1,9 +1,9 @@
 """Emissions of any length in pieces of half a minute to a minute, cut in pauses.
 
-A piece is decoded as if it were a recording, so no word may lie in two of them. A cut lies where the
-likeliest units on both sides spell what they spell together, in the middle of blanks: of those that
-are surest for longest. Where there are none between two words, it lies between words without; where
-one word lasts for half a minute, at the surest blank in it.
+A piece is decoded as if it were a recording, so no word may lie in two of them. A cut lies where
+the likeliest units on both sides spell what they spell together, in the middle of blanks: of those
+that are surest for longest. Where there are none between two words, it lies between words without;
+where one word lasts for half a minute, at the surest blank in it.
 """
 
 from __future__ import annotations
