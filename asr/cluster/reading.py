@@ -67,7 +67,7 @@ class Reader:
 
     def pieces(self, files: Sequence[File]) -> Iterator[Piece | tuple[int, Failure]]:
         """What there is to recognise; of a file in which there is nothing position and reason."""
-        for position, (file, info) in enumerate(self._ahead(_probe, files)):
+        for position, (file, info) in enumerate(self._ahead(self._probe, files)):
             if isinstance(info, Failure):
                 yield position, info
                 continue
@@ -75,7 +75,9 @@ class Reader:
             end_s = info.duration_s if recording.end_s is None else recording.end_s
             duration_s = min(end_s, info.duration_s) - recording.start_s
             if duration_s > self._longest_s:
-                yield position, self._too_long(file, duration_s)
+                hours = f"{self._longest_s / 3600:g} hours (--max-hours)"
+                what = f"a stretch of {printable(recording.path)} lasts more than {hours}"
+                yield position, failure(file, "read", "too-long", what)
                 continue
             for channel in range(info.channels) if self._split else (None,):
                 yield Piece(position, file, channel, duration_s)
@@ -140,24 +142,20 @@ class Reader:
                 yield item, result
             began = time.perf_counter()
 
+    def _probe(self, file: File) -> audio.AudioInfo | Failure:
+        """What a file's header says; no more is decoded than may be taken where it says little."""
+        recording = file.recording
+        whole = not recording.start_s and recording.end_s is None
+        limit_s = self._longest_s if whole else None
+        return _attempt(file, lambda: audio.probe(recording.path, limit_s))
+
     def _limit_s(self, file: File) -> float:
         return self._timeout_s * (1 + file.size / PART_BYTES)
-
-    def _too_long(self, file: File, duration_s: float) -> Failure:
-        detail = (
-            f"{printable(file.recording.path)} lasts {duration_s / 3600:.1f} hours, more than the"
-            f" {self._longest_s / 3600:g} that --max-hours allows"
-        )
-        return failure(file, "read", "too-long", detail)
 
 
 def failure(file: File, stage: str, reason: str, detail: str) -> Failure:
     """Why a file has no transcript."""
     return Failure(file.recording.path, stage, reason, detail)
-
-
-def _probe(file: File) -> audio.AudioInfo | Failure:
-    return _attempt(file, lambda: audio.probe(file.recording.path))
 
 
 def _load(piece: Piece) -> Floats | Failure:

@@ -28,7 +28,7 @@ from asr.decoding import settings as decoder_settings
 from asr.description import check_model, digest_of, pipeline_name, read_description
 from asr.errors import UserError
 from asr.files import digest_bytes, printable
-from asr.formats.cues import CueSettings
+from asr.formats.cues import DEFAULT, CueSettings
 from asr.inputs import Failure, Recording, find_recordings
 
 SUBTITLES = ("srt", "vtt")
@@ -49,7 +49,7 @@ class Options:
     output: str | None = None
     formats: Sequence[str] = ("txt",)
     decoder: Mapping[str, Any] = field(default_factory=dict)
-    cues: CueSettings = CueSettings()
+    cues: CueSettings = DEFAULT
     channels: str = "mix"
     workers: int | None = None
     threads: int = 1

@@ -207,7 +207,7 @@ def test_a_recording_beyond_the_limit_is_a_failure_that_names_the_option(
     (failure,) = Transcriber(Settings("none"), tiny_bundle).recognise(part)
     assert isinstance(failure, Failure)
     assert failure.reason == "too-long"
-    assert "lasts 25.0 hours, more than the 24 that --max-hours allows" in failure.detail
+    assert "day.wav lasts more than 24 hours (--max-hours)" in failure.detail
 
 
 def test_a_worker_whose_run_is_over_writes_nothing(
