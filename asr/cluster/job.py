@@ -131,7 +131,7 @@ class Job:
             size=file.size,
             changed_ns=file.changed_ns,
             settings=self.plan.settings,
-            attempts=self.plan.attempts(file) + 1,
+            attempts=file.attempts + 1,
         )
         if isinstance(outcome, Failure):
             return replace(record, failure=outcome)

@@ -138,8 +138,9 @@ class Journal:
         traceback: TracebackType | None,
     ) -> None:
         self._database.close()
+        # A worker that was lost leaves what it had not renamed.
+        shutil.rmtree(partial_folder(self.output, self.token), ignore_errors=True)
         with contextlib.suppress(OSError):
-            partial_folder(self.output, self.token).rmdir()
             (self.folder / "holder.json").unlink()
         self._lock.release()
 

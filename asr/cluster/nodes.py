@@ -65,7 +65,11 @@ def check_nodes(ray: Any, inputs: Sequence[str], model: str | None, out: str) ->
             answer = Path(out) / f"{TOKEN_NAME}{token}-{node}"
             if not faults[node] and _read(answer) != token:
                 faults[node] = f"what it writes into {out} is not seen here"
-    lacking = [f"node {name}: {faults[node]}" for node, name in nodes.items() if faults[node]]
+    # A node that was lost a moment ago is listed until that has been noticed.
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    lacking = [
+        f"node {nodes[node]}: {faults[node]}" for node in nodes if faults[node] and node in alive
+    ]
     if lacking:
         more = len(lacking) - TOLD_NODES
         raise UserError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -22,7 +23,9 @@ PART_BYTES = 16 * 2**20  # of audio as it lies on the disk: some eight minutes o
 SAMPLE = 200  # at least, where there are as many
 
 # Failures of recordings that end the process at work on them.
-DEADLY = ("crashed", "timed-out")
+DEADLY_REASONS = ("crashed", "timed-out")
+
+KEPT, WANTED, DEADLY = range(3)  # what becomes of a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +33,15 @@ class File:
     """A recording as it lies there: how large, and when it was changed.
 
     Where it is not `wanted` it has its outputs already, and is recognised only for those that are
-    recognised together with it.
+    recognised together with it. `attempts` says how often its work has ended in this state before,
+    done or failed.
     """
 
     recording: Recording
     size: int
     changed_ns: int
     wanted: bool = True
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +99,28 @@ class Totals:
     _step: int = 1
 
 
-def survey(
-    recordings: Iterable[Recording], longest_name: int
-) -> Iterator[tuple[Recording, File | Failure]]:
+def survey(recordings: Iterable[Recording], longest_name: int) -> Iterator[File | Failure]:
     """Recordings as they lie there now, and those of them that are none."""
     for recording in recordings:
         try:
             status = os.stat(recording.path)
         except OSError as error:
             what = f"{recording.path} is gone: {error.strerror}"
-            yield recording, Failure(recording.path, "find", "missing", what)
+            yield Failure(recording.path, "find", "missing", what)
             continue
         if not stat.S_ISREG(status.st_mode):
             what = f"{recording.path} is no file but a pipe, a device or a folder"
-            yield recording, Failure(recording.path, "find", "not-audio", what)
-        elif any(len(os.fsencode(part)) > longest_name for part in recording.name.split("/")):
+            yield Failure(recording.path, "find", "not-audio", what)
+        elif _is_too_long(recording.name, longest_name):
             what = f"{recording.path}: its outputs' name would be too long for the file system"
-            yield recording, Failure(recording.path, "find", "name-too-long", what)
+            yield Failure(recording.path, "find", "name-too-long", what)
         else:
-            yield recording, File(recording, status.st_size, status.st_mtime_ns)
+            yield File(recording, status.st_size, status.st_mtime_ns)
+
+
+def _is_too_long(name: str, longest: int) -> bool:
+    whole = os.fsencode(name)
+    return len(whole) > longest and any(len(part) > longest for part in whole.split(b"/"))
 
 
 def parts_of(files: Iterable[File]) -> Iterator[Part]:
@@ -132,8 +140,10 @@ def parts_of(files: Iterable[File]) -> Iterator[Part]:
 class Plan:
     """What is to be done for each recording, as the journal knows it.
 
-    `settings` is the digest of model, decoder and formats: what is recorded with other ones counts
-    as not done.
+    All recordings are looked at once, when the plan is made: what happens to a file afterwards is
+    for those to find who read it. `recordings` have the names of their outputs, `totals` say how
+    much there is to do, `failures` are what cannot be transcribed as it lies there. `settings` is
+    the digest of model, decoder and formats: what is recorded with other ones is not done.
     """
 
     def __init__(
@@ -144,87 +154,89 @@ class Plan:
         choice: Choice,
         longest_name: int,
     ) -> None:
-        self.recordings = list(_settled(recordings, journal))
+        self.recordings = list(recordings)
         self.settings = settings
-        self._journal = journal
+        self.totals = Totals()
+        self.failures: list[Failure] = []
         self._choice = choice
-        self._longest_name = longest_name
-
-    def count(self) -> tuple[Totals, list[Failure]]:
-        """Totals, and what cannot be transcribed as it lies there."""
-        totals, failures = Totals(), []
-        for _, file in survey(self.recordings, self._longest_name):
+        # Of what can be transcribed: a million files' objects would take a gigabyte.
+        self._positions = array("q")  # among the recordings
+        self._sizes = array("q")
+        self._changed_ns = array("q")
+        self._attempts = array("L")
+        self._kinds = bytearray()
+        records = _settle(self.recordings, journal)
+        for position, (record, file) in enumerate(
+            zip(records, survey(self.recordings, longest_name), strict=True)
+        ):
             if isinstance(file, Failure):
-                failures.append(file)
-                continue
-            record = self._record(file)
-            if self._wanted(file, record):
-                totals.want(file, record is not None and not self._valid(file, record))
-            elif record is not None and record.failure is not None:
-                totals.failed += 1
+                self.failures.append(file)
             else:
-                totals.done += 1
-        return totals, failures
+                self._add(position, file, record)
 
     def parts(self) -> Iterator[Part]:
         """The parts in which a file is wanted, each whole but for files that end their worker."""
+        last = 0
         for part in parts_of(self._files()):
-            files = [
-                replace(file, wanted=self._wanted(file, record))
-                for file in part.files
-                if not self._deadly(file, record := self._record(file))
-            ]
-            if any(file.wanted for file in files):
-                yield Part(tuple(files))
+            first, last = last, last + len(part.files)
+            if WANTED in self._kinds[first:last]:
+                kinds = self._kinds[first:last]
+                files = zip(part.files, kinds, strict=True)
+                yield Part(tuple(file for file, kind in files if kind != DEADLY))
 
-    def attempts(self, file: File) -> int:
-        """How many times its work has ended in this state: done or failed."""
-        record = self._record(file)
-        return record.attempts if record is not None and self._valid(file, record) else 0
+    def _add(self, position: int, file: File, record: Record | None) -> None:
+        """One more file, with its record."""
+        valid = record is not None and self._is_valid(file, record)
+        kind = self._kind(record, valid)
+        if kind == WANTED:
+            self.totals.want(file, record is not None and not valid)
+        elif record is not None and record.failure is not None:
+            self.totals.failed += 1
+        else:
+            self.totals.done += 1
+        self._positions.append(position)
+        self._sizes.append(file.size)
+        self._changed_ns.append(file.changed_ns)
+        self._attempts.append(record.attempts if record is not None and valid else 0)
+        self._kinds.append(kind)
 
-    def _files(self) -> Iterator[File]:
-        for _, file in survey(self.recordings, self._longest_name):
-            if isinstance(file, File):
-                yield file
-
-    def _record(self, file: File) -> Record | None:
-        recording = file.recording
-        return self._journal.find(recording.path, recording.start_s, recording.end_s)
-
-    def _valid(self, file: File, record: Record) -> bool:
+    def _is_valid(self, file: File, record: Record) -> bool:
         return (record.size, record.changed_ns, record.settings) == (
             file.size,
             file.changed_ns,
             self.settings,
         )
 
-    def _wanted(self, file: File, record: Record | None) -> bool:
-        if record is None or self._choice.everything or not self._valid(file, record):
-            return True
-        return record.failure is not None and self._choice.failed
+    def _kind(self, record: Record | None, valid: bool) -> int:
+        if record is None or self._choice.everything or not valid:
+            return WANTED
+        if record.failure is None:
+            return KEPT
+        if self._choice.failed:
+            return WANTED
+        # What ended its worker is left out, so that those beside it can be recognised at all.
+        return DEADLY if record.failure.reason in DEADLY_REASONS else KEPT
 
-    def _deadly(self, file: File, record: Record | None) -> bool:
-        """Whether it is left out, so that those beside it can be recognised at all."""
-        if record is None or record.failure is None or self._wanted(file, record):
-            return False
-        return record.failure.reason in DEADLY
+    def _files(self) -> Iterator[File]:
+        columns = (self._positions, self._sizes, self._changed_ns, self._kinds, self._attempts)
+        for position, size, changed_ns, kind, attempts in zip(*columns, strict=True):
+            yield File(self.recordings[position], size, changed_ns, kind == WANTED, attempts)
 
 
-def _settled(recordings: Iterable[Recording], journal: Journal) -> Iterator[Recording]:
-    """Recordings under the names that are recorded; none takes a name that another one has."""
-    recordings = list(recordings)
+def _settle(recordings: list[Recording], journal: Journal) -> Iterator[Record | None]:
+    """Each recording's record, once it has the name that is recorded, or one that nobody has."""
     names: set[str] | None = None
-    for recording in recordings:
+    for position, recording in enumerate(recordings):
         record = journal.find(recording.path, recording.start_s, recording.end_s)
         if record is not None:
-            yield replace(recording, name=record.name)
-        elif journal.holder_of(recording.name) is None:
-            yield recording
-        else:
+            if recording.name != record.name:
+                recordings[position] = replace(recording, name=record.name)
+        elif journal.holder_of(recording.name) is not None:
             names = names or {other.name for other in recordings}
             name = _free(recording, names, journal)
             names.add(name)
-            yield replace(recording, name=name)
+            recordings[position] = replace(recording, name=name)
+        yield record
 
 
 def _free(recording: Recording, names: set[str], journal: Journal) -> str:

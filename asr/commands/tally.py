@@ -83,6 +83,7 @@ class Tally:
         console = Console(stderr=True)
         self.done, self.left = 0, files
         self.failures: list[Failure] = []
+        self.gone: list[Failure] = []  # files that went away while they were to be read
         self.reasons: Counter[str] = Counter()
         self.audio_s = 0.0
         self._pending_s = 0.0  # recognised already, of files that are not done yet
@@ -143,6 +144,8 @@ class Tally:
         self.reasons[failure.reason] += 1
         if self._log is None or len(self.failures) < NAMED_FAILURES:
             self.failures.append(failure)
+        if failure.reason == "missing":
+            self.gone.append(failure)
         self.say(told(failure))
         self._show()
 

@@ -126,7 +126,7 @@ def _print(options: Options, recordings: Sequence[Recording], failures: list[Fai
     several = len(recordings) + len(failures) > 1
     screen = Screen(options.formats, several, _writers(options))
     files: list[File] = []
-    for _, found in survey(recordings, sys.maxsize):
+    for found in survey(recordings, sys.maxsize):
         if isinstance(found, Failure):
             failures.append(found)
         else:
@@ -175,8 +175,8 @@ def _write(
             Choice(everything=options.overwrite, failed=options.retry_failed),
             _longest_name(output),
         )
-        totals, unusable = plan.count()
-        failures += unusable
+        totals = plan.totals
+        failures += plan.failures
         if options.dry_run:
             return _say_what_would_be_done(options, settings, journal, totals, failures)
         if not options.quiet and (totals.done or totals.failed):
@@ -331,7 +331,7 @@ def _account(
 ) -> None:
     """List what failed, and say what was done and where it lies."""
     listing = output / FAILURES
-    listed = list_failures(listing, _all_failures(journal, failures))
+    listed = list_failures(listing, _all_failures(journal, [*failures, *tally.gone]))
     failed = len(failures) + sum(tally.reasons.values())
     if not options.quiet:
         kept = [*failures, *tally.failures][:NAMED_FAILURES]

@@ -105,17 +105,18 @@ class SndfileSound:
 def _open(path: str | Path) -> soundfile.SoundFile:
     """Opens a file with libsndfile, or says why that cannot be."""
     check_file(path)
+    name = os.fsencode(path)  # which soundfile cannot do where it is no UTF-8
     try:
         if Path(path).suffix.lower() == ".raw":
             return soundfile.SoundFile(
-                path,
+                name,
                 samplerate=RAW_RATE_HZ,
                 channels=1,
                 format="RAW",
                 subtype="PCM_16",
                 endian="BIG",
             )
-        return soundfile.SoundFile(path)
+        return soundfile.SoundFile(name)
     except soundfile.LibsndfileError as error:
         raise AudioError(
             "not-audio", f"{path} is not audio that can be read: {_why(error)}"

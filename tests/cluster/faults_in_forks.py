@@ -17,6 +17,7 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def in_fork(work: Callable[[], int]) -> tuple[int, str]:
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
             status = work()
-        except BaseException:
+        except BaseException:  # noqa: BLE001  as the interpreter would
             traceback.print_exc()
         finally:
             sys.stderr.flush()
@@ -168,7 +169,7 @@ def each_call(quiet: Path, mode: int) -> list[dict[str, Any]]:
         if not touched:
             return told
         wrong, whole = faults_of(out, quiet), not missing(out, quiet)
-        again, more = in_fork(lambda: transcribe(out))
+        again, more = in_fork(partial(transcribe, out))
         after = differences(out, quiet)
         if again != 1 or more:
             after.append(f"status {again}: {more}")

@@ -30,7 +30,10 @@ MODEL = (
 )
 # Calls whose failure, once, costs no work: a folder that is there already; the flush of a folder by
 # SQLite, which does not look whether it fails; lines of the log; what is taken away at the end.
-HARMLESS = r"mkdir /\.asr|fdatasync /\.asr|write /\.asr/log|rmdir /\.asr/partial/\w+|unlink /\.asr/holder\.json"
+HARMLESS = (
+    r"mkdir /\.asr|fdatasync /\.asr|write /\.asr/log|rmdir /\.asr/partial/\w+"
+    r"|unlink /\.asr/holder\.json"
+)
 FULL = (
     "No space left on device|unable to open database file|disk I/O error|database or disk is full"
 )

@@ -1,0 +1,286 @@
+"""Odd names, folders and moments that `asr transcribe -o` meets, each with what comes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr import inputs
+from asr.bundle import Bundle
+from asr.cluster import plan
+from asr.cluster.journal import Journal
+from asr.cluster.plan import File
+from asr.cluster.transcription import Done
+from asr.commands import transcribe as command
+from asr.commands.main import ASKED_TO_STOP, INTERRUPTED, guarded
+from asr.commands.tally import Tally
+from asr.commands.transcribe import Options
+from asr.errors import UserError
+from asr.inputs import Failure
+
+RATE_HZ = 16_000
+
+
+@pytest.fixture
+def model(tiny_bundle: Bundle, tmp_path: Path) -> Path:
+    tiny_bundle.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one good recording in it."""
+    record(tmp_path / "in" / "good.wav")
+    return tmp_path / "in"
+
+
+def record(path: Path, duration_s: float = 0.5) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.random.default_rng(0).normal(0, 0.1, round(duration_s * RATE_HZ))
+    with path.open("wb") as handle:  # by its name soundfile writes none that is no UTF-8
+        soundfile.write(handle, samples, RATE_HZ, format="WAV")
+
+
+def options_of(model: Path, *given: Path, output: Path, **more: Any) -> Options:
+    formats = ["txt", "json"]
+    return Options(str(model), [str(path) for path in given], str(output), formats, **more)
+
+
+def transcribe(model: Path, *given: Path, output: Path, **more: Any) -> int:
+    return command.transcribe(options_of(model, *given, output=output, **more))
+
+
+def failures(out: Path) -> list[tuple[str, str]]:
+    """What failed, and why."""
+    lines = (out / "failures.jsonl").read_text(encoding="utf-8").splitlines()
+    return [(Path(line["path"]).name, line["reason"]) for line in map(json.loads, lines)]
+
+
+def written(out: Path) -> set[str]:
+    return {
+        str(p.relative_to(out)) for p in out.rglob("*") if p.is_file() and ".asr" not in p.parts
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        " two  spaces ",
+        "a new\nline",
+        os.fsdecode(b"caf\xe9"),
+        "x" * 240,
+        "$(touch pwned); `touch pwned` | rm -rf *",
+        "-o",
+        "a\\b'\"",
+        "a...",
+    ],
+)
+def test_a_name_is_kept_as_it_is(model: Path, folder: Path, tmp_path: Path, name: str) -> None:
+    record(folder / f"{name}.wav")
+    out = tmp_path / "out"
+    assert transcribe(model, folder, output=out) == 0
+    assert written(out) == {"good.txt", "good.json", f"{name}.txt", f"{name}.json"}
+    assert (out / f"{name}.txt").read_bytes() == (out / "good.txt").read_bytes()
+    assert not list(tmp_path.rglob("pwned"))
+    assert transcribe(model, folder, output=out) == 0
+
+
+def test_a_name_that_leaves_no_room_for_an_ending_is_a_failure(
+    model: Path, folder: Path, tmp_path: Path
+) -> None:
+    name = "x" * 251 + ".wav"
+    record(folder / name)
+    assert transcribe(model, folder, output=tmp_path / "out") == 1
+    assert failures(tmp_path / "out") == [(name, "name-too-long")]
+    assert written(tmp_path / "out") == {"good.txt", "good.json", "failures.jsonl"}
+
+
+def test_no_line_of_a_manifest_leads_out_of_the_output_folder(
+    model: Path, folder: Path, tmp_path: Path
+) -> None:
+    names = ["../up", "a/../../up", "/absolute/name", "..", "a//b", "./c", "good"]
+    lines = [
+        json.dumps({"audio": "good.wav", "id": name, "end_s": 0.3 + number / 100})
+        for number, name in enumerate(names)
+    ]
+    (folder / "list.jsonl").write_text("\n".join(lines))
+    before = set(tmp_path.rglob("*"))
+    assert transcribe(model, folder / "list.jsonl", output=tmp_path / "out") == 1
+    assert [reason for _, reason in failures(tmp_path / "out")] == ["outside-root"] * 5
+    made = set(tmp_path.rglob("*")) - before
+    assert all(path.is_relative_to(tmp_path / "out") for path in made)
+    expected = {"absolute/name", "good"}
+    assert {n.removesuffix(".txt") for n in written(tmp_path / "out") if ".txt" in n} == expected
+
+
+def test_a_link_in_the_output_folder_is_replaced_and_not_followed(
+    model: Path, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "out" / "good.txt").symlink_to(tmp_path / "precious")
+    assert transcribe(model, folder, output=tmp_path / "out") == 0
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert not (tmp_path / "out" / "good.txt").is_symlink()
+
+
+def test_outputs_inside_the_input_folder_are_no_inputs_of_the_next_run(
+    model: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for out in (folder, folder / "out"):
+        for _ in range(2):
+            assert transcribe(model, folder, output=out) == 0
+        assert "0 transcribed; 1 were there before" in capsys.readouterr().err
+    assert written(folder / "out") == {"good.txt", "good.json"}
+
+
+def test_an_unreadable_folder_is_a_failure_and_the_others_go_on(
+    model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(folder / "locked" / "a.wav")
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:  # as it is for everybody but root, who runs some tests
+        if str(path).endswith("/locked"):
+            raise PermissionError(13, os.strerror(13), path)
+        return scandir(path)
+
+    monkeypatch.setattr(inputs.os, "scandir", refuse)
+    assert transcribe(model, folder, output=tmp_path / "out") == 1
+    assert failures(tmp_path / "out") == [("locked", "unreadable")]
+    assert "good.txt" in written(tmp_path / "out")
+
+
+def test_a_file_that_goes_away_after_it_was_found_is_a_failure(
+    model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(folder / "gone.wav")
+    parts = plan.Plan.parts
+
+    def vanish(self: plan.Plan) -> Any:
+        (folder / "gone.wav").unlink()
+        return parts(self)
+
+    monkeypatch.setattr(plan.Plan, "parts", vanish)
+    assert transcribe(model, folder, output=tmp_path / "out") == 1
+    assert "good.txt" in written(tmp_path / "out")
+    assert "gone.txt" not in written(tmp_path / "out")
+    assert failures(tmp_path / "out") == [("gone.wav", "missing")]
+
+
+def test_three_minutes_of_silence_have_an_empty_text(model: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silence.flac", np.zeros(180 * RATE_HZ, np.int16), RATE_HZ)
+    transcribe(model, tmp_path / "silence.flac", output=tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "silence.json").read_text())
+    assert found["duration_s"] == 180.0
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut off"])
+def test_an_incomplete_model_fails_no_file(
+    model: Path, folder: Path, tmp_path: Path, damage: str
+) -> None:
+    weights = model / "weights.safetensors"
+    kept = shutil.copyfile(weights, tmp_path / "kept")
+    if damage == "missing":
+        weights.unlink()
+    else:
+        weights.write_bytes(kept.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"weights\.safetensors"):
+        transcribe(model, folder, output=tmp_path / "out")
+    assert written(tmp_path / "out") == set()
+    shutil.copyfile(kept, weights)
+    assert transcribe(model, folder, output=tmp_path / "out") == 0
+
+
+def test_a_cluster_that_does_not_answer_fails_no_file(
+    model: Path, folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"No Ray cluster answers at 127\.0\.0\.1:1"):
+        transcribe(model, folder, output=tmp_path / "out", ray="127.0.0.1:1")
+    assert written(tmp_path / "out") == set()
+
+
+def test_a_gpu_that_is_not_there_fails_no_file(
+    model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match="--device gpu: torch finds no GPU here"):
+        transcribe(model, folder, output=tmp_path / "out", device="gpu")
+    assert written(tmp_path / "out") == set()
+
+
+def test_a_second_run_is_refused_and_disturbs_nothing(
+    model: Path, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with Journal(out) as journal:
+        with pytest.raises(UserError, match=rf"process {os.getpid()} on \S+ is transcribing"):
+            transcribe(model, folder, output=out)
+        journal.note("still", "mine")
+    assert written(out) == set()
+
+
+@pytest.fixture
+def _signals() -> Iterator[None]:
+    """Puts back what `guarded` puts in place."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_signals")
+@pytest.mark.parametrize(
+    ("number", "status", "words"),
+    [
+        (signal.SIGTERM, ASKED_TO_STOP, "asked to stop"),
+        (signal.SIGINT, INTERRUPTED, "interrupted"),
+    ],
+)
+def test_a_stop_in_the_middle_is_told_and_the_same_command_goes_on(
+    model: Path,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    status: int,
+    words: str,
+) -> None:
+    monkeypatch.setattr(plan, "PART_FILES", 2)
+    (folder / "bad.wav").write_text("no audio")
+    for name in "uvwxyz":
+        record(folder / f"{name}.wav")
+    ended = Tally.ended
+
+    def stop(self: Tally, file: File, outcome: Done | Failure) -> None:
+        ended(self, file, outcome)
+        if self.left == 4:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Tally, "ended", stop)
+    out = tmp_path / "out"
+    options = options_of(model, folder, output=out)
+    assert guarded(lambda: command.transcribe(options)) == status
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1] == f"asr: {words}"
+    assert told[-2].startswith("3 transcribed: ")
+    assert "4 are left: the same command goes on" in told[-2]
+    assert failures(out) == [("bad.wav", "not-audio")]
+    before = {name: (out / name).stat().st_mtime_ns for name in written(out)}
+    assert len(before) == 7
+    monkeypatch.setattr(Tally, "ended", ended)
+    assert guarded(lambda: command.transcribe(options)) == 1
+    after = {name: (out / name).stat().st_mtime_ns for name in written(out)}
+    assert len(after) == 15
+    kept = before.keys() - {"failures.jsonl"}
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
