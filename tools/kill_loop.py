@@ -2,13 +2,13 @@
 
     python tools/kill_loop.py runs/an4/base/model PATH/an4/wav --kills 100
 
-An archive is made of the recordings, with some broken ones, and transcribed once in quiet. Then the
-same is done again and again into new folders: what does it is stopped at a random moment, looked
-at, and killed (`kill -9`), and the same command is started again. In turns that is the process that
-does it all, and on a Ray cluster of two nodes the driver, a worker and a node. A kill counts where a
-file had been recorded since the start of what is killed, or since the kill before. After each of
-them no output may differ from the quiet run's and no record lack its outputs; in the end every file
-has its output and its record once.
+An archive is made of the recordings, some of them broken, and transcribed once in quiet. Then that
+is done again and again into new folders: what does it is stopped at a random moment, looked at,
+and killed (`kill -9`), and the same command is started again. In turns that is the process that
+does it all, and on a Ray cluster of two nodes the driver, a worker and a node. A kill counts where
+a file had been recorded since the last start or the last kill. After a kill of the driver no output
+may differ from the quiet run's and no record lack its outputs; in the end every file has its output
+and its record once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any
 
 from archive import BROKEN, make_archive
 from arguments import at_least
-from nights import Night, Processes, WrongOutput, is_stopped, stage_of
+from nights import Night, Processes, WrongOutputError, is_stopped, stage_of
 from rich.console import Console
 from rich.table import Table
 
@@ -43,7 +43,6 @@ from asr.inputs import find_recordings
 VICTIMS = ("process", "driver", "worker", "node")
 POLL_S = 0.02
 PATIENCE_S = 300.0  # without a file more, before something is wrong
-LATEST_S = 3.0  # after the first file that is recorded, a kill comes
 
 
 @dataclass
@@ -86,7 +85,7 @@ class Cluster:
     def raylets(self) -> list[int]:
         """Process numbers, the second node's last."""
         nodes = (self._nodes.head_node, self._second)
-        return [node.all_processes["raylet"][0].process.pid for node in nodes]
+        return [node.all_processes["raylet"][0].process.pid for node in nodes if node]
 
     def lose_node(self) -> None:
         """Kill all of the second node's processes, and start another node."""
@@ -112,7 +111,7 @@ class Loop:
         """Kill until it is enough; then let the last night end.
 
         Raises:
-            WrongOutput: something was lost, torn or done twice.
+            WrongOutputError: something was lost, torn or done twice.
         """
         while self.killings.count < self.options.kills:
             night = Night(self.folder / f"night-{self.killings.nights}", self.quiet.archive)
@@ -140,7 +139,7 @@ class Loop:
                 victim = self._next_victim(of_cluster=True)
             status = driver.wait(PATIENCE_S * 4)
         if status != self.quiet.status:
-            raise WrongOutput(f"it ended with {status}: {night.said()}")
+            raise WrongOutputError(f"it ended with {status}: {night.said()}")
         return True
 
     def _next_victim(self, of_cluster: bool = False) -> str:
@@ -157,9 +156,9 @@ class Loop:
             if driver.poll() is not None:
                 return None
             if time.monotonic() > deadline:
-                raise WrongOutput(f"nothing is recorded in {PATIENCE_S:.0f} s: {night.said()}")
+                raise WrongOutputError(f"nothing is recorded in {PATIENCE_S:.0f} s: {night.said()}")
             time.sleep(POLL_S)
-        time.sleep(self.random.uniform(0.0, LATEST_S))
+        time.sleep(self.random.uniform(0.0, self.options.latest_s))
         if driver.poll() is not None:
             return None
         workers = Processes(self.cluster.raylets() if self.cluster else []).workers()
@@ -222,6 +221,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--broken", type=float, default=BROKEN, help="share of broken files")
     parser.add_argument("--kills", type=at_least(1), default=100)
     parser.add_argument("--victims", default=",".join(VICTIMS), help="some of the four")
+    parser.add_argument(
+        "--latest-s", type=float, default=3.0, help="a kill comes so long after the first record"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
@@ -253,5 +255,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (UserError, WrongOutput) as error:
+    except (UserError, WrongOutputError) as error:
         sys.exit(f"kill_loop: {error}")

@@ -20,7 +20,7 @@ from asr.files import digest_file
 OWN = (FOLDER, "failures.jsonl")
 
 
-class WrongOutput(Exception):
+class WrongOutputError(Exception):
     """Something was lost, torn or done twice."""
 
 
@@ -37,13 +37,9 @@ class Night:
     def started(self, model: str, words: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
         """The command, under way; killed if it still is at the end."""
         command = [sys.executable, "-m", "asr", "transcribe", os.path.abspath(model)]
+        command += [str(self.archive), "-o", str(self.out), "--quiet", *words]
         with self._said.open("ab") as said:
-            process = subprocess.Popen(
-                [*command, str(self.archive), "-o", str(self.out), "--quiet", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-            )
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
         try:
             yield process
         finally:
@@ -68,9 +64,9 @@ class Night:
         if not path.exists():
             return []
         # Read only: what a killed process left half-done is for the next one to mend.
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
-            with suppress(sqlite3.OperationalError):
-                return list(database.execute(question))
+        database = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+        with closing(database), suppress(sqlite3.OperationalError):
+            return list(database.execute(question))
         return []
 
     def outputs(self) -> dict[str, str]:
@@ -89,34 +85,36 @@ class Night:
         rows = self.rows()
         failed = sum(failure is not None for _, _, failure, _ in rows)
         if (len(rows), failed, self.status) != (files, broken, 1 if broken else 0):
-            raise WrongOutput(f"{len(rows)} files, {failed} failed: {self.status}, {self.said()}")
+            raise WrongOutputError(
+                f"{len(rows)} files, {failed} failed: {self.status}, {self.said()}"
+            )
 
     def check(self, quiet: Night) -> None:
         """That whatever lies there is as in the quiet run, and whatever is recorded lies there."""
         expected, found = quiet.outputs(), self.outputs()
         for name, digest in found.items():
             if expected.get(name) != digest:
-                raise WrongOutput(f"{name} is torn, or another one than in the quiet run")
+                raise WrongOutputError(f"{name} is torn, or another one than in the quiet run")
         for _, outputs, _, attempts in self.rows():
             if attempts != 1:
-                raise WrongOutput(f"{outputs} has been recorded {attempts} times")
+                raise WrongOutputError(f"{outputs} has been recorded {attempts} times")
             for name, digest in json.loads(outputs):
                 if found.get(name) != digest:
-                    raise WrongOutput(f"{name} is recorded, and is not there")
+                    raise WrongOutputError(f"{name} is recorded, and is not there")
 
     def check_end(self, quiet: Night) -> None:
         """That all is there, once, as in the quiet run."""
         self.check(quiet)
         if self.outputs() != quiet.outputs():
-            raise WrongOutput("outputs are missing")
+            raise WrongOutputError("outputs are missing")
         if self.rows() != quiet.rows():
-            raise WrongOutput("the records are others than the quiet run's")
+            raise WrongOutputError("the records are others than the quiet run's")
         listed = [(night.out / "failures.jsonl").read_text() for night in (self, quiet)]
         if sorted(listed[0].splitlines()) != sorted(listed[1].splitlines()):
-            raise WrongOutput("the list of failures is another one than the quiet run's")
+            raise WrongOutputError("the list of failures is another one than the quiet run's")
         left = [*(self.out / FOLDER / PARTIAL).iterdir()]
         if left:
-            raise WrongOutput(f"{left} are left over")
+            raise WrongOutputError(f"{left} are left over")
 
 
 class Processes:

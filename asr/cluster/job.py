@@ -52,6 +52,7 @@ class Job:
     watcher: Watcher
     in_process: bool
     seconds: Counter[str] = field(default_factory=Counter)
+    _ended: tuple[Part, Result] | None = None  # and not recorded yet
 
     def run(self) -> None:
         """Do it all; what is recorded stays, whatever happens.
@@ -104,20 +105,31 @@ class Job:
                 self.watcher.say(f"a worker was lost with {len(part.files)} files: {result.why}")
                 yield part
             else:
-                self._record(part, result)
+                self._ended = part, result
+                if not self.in_process:
+                    self._record()
+        self._record()
 
     def _begun(self, part: Part) -> Part:
-        self.journal.begin(part.key)
+        """A part with which this process begins now; what it has ended before is recorded first."""
+        self._record(part.key)
         return part
 
-    def _record(self, part: Part, result: Result) -> None:
+    def _record(self, begun: str | None = None) -> None:
+        """What has ended, and that another part has begun, flushed to the disk together."""
+        if self._ended is None:
+            if begun is not None:
+                self.journal.begin(begun)
+            return
+        (part, result), self._ended = self._ended, None
         self.seconds.update(result.seconds)
         ended = [
             (file, outcome)
             for file, outcome in zip(part.files, result.outcomes, strict=True)
             if outcome is not None
         ]
-        self.journal.write([self._entry(file, outcome) for file, outcome in ended], part.key)
+        entries = [self._entry(file, outcome) for file, outcome in ended]
+        self.journal.write(entries, part.key, begun)
         for file, outcome in ended:
             self.watcher.ended(file, outcome)
 

@@ -61,6 +61,8 @@ insert into files values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (key) do upd
     audio_s = excluded.audio_s, failure = excluded.failure, attempts = excluded.attempts
 """
 
+_BEGIN = "insert into begun values (?, 1) on conflict do update set count = count + 1"
+
 # Run by a second process: whether it gets locks that the first one holds.
 _PROBE = """
 import fcntl, sys
@@ -159,8 +161,14 @@ class Journal:
         question = "select * from files where failure is not null order by path"
         return map(_record, self._ask(question))
 
-    def write(self, records: Iterable[Record], part: str | None = None) -> None:
-        """All of the records or none, in the place of earlier ones; the part is over with them."""
+    def write(
+        self, records: Iterable[Record], part: str | None = None, begun: str | None = None
+    ) -> None:
+        """All of the records or none, in the place of earlier ones.
+
+        With them a part is over, and another one has begun, which `begin` would say as well but
+        takes a flush of the disk of its own.
+        """
         rows = [
             (
                 _key(record.path, record.start_s, record.end_s),
@@ -180,14 +188,13 @@ class Journal:
             database.executemany(_UPSERT, rows)
             if part is not None:
                 database.execute("delete from begun where part = ?", (part,))
+            if begun is not None:
+                database.execute(_BEGIN, (begun,))
 
     def begin(self, part: str) -> int:
         """Notes that the work at a part begins here; how many times it has, without an end."""
         with self._changed() as database:
-            database.execute(
-                "insert into begun values (?, 1) on conflict do update set count = count + 1",
-                (part,),
-            )
+            database.execute(_BEGIN, (part,))
         ((count,),) = self._ask("select count from begun where part = ?", (part,))
         return int(count)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -81,29 +82,34 @@ class Transcriber:
 
     def __call__(self, part: Part) -> Result:
         """A worker's work: what became of the files, once their outputs are on the disk."""
-        assert self.settings.folder is not None
-        outputs = Outputs(
-            Path(self.settings.folder),
-            self.settings.formats,
-            self.settings.options,
-            self.settings.split_channels,
-            self.settings.token,
-        )
+        settings = self.settings
+        assert settings.folder is not None
         reader = self._reader()
         began = time.perf_counter()
-        found = self._recognise(part, reader)
-        recognised = time.perf_counter()
-        written = outputs.write(part.files, found)
+        ended: list[Done | Failure | None] = [None] * len(part.files)
+        with Outputs(
+            Path(settings.folder), settings.formats, settings.options, settings.token, part.files
+        ) as outputs:
+            for position, heard in self._ended(part, reader):
+                if isinstance(heard, Failure):
+                    ended[position] = heard
+                else:
+                    ended[position] = outputs.add(part.files[position], heard)
+            recognised = time.perf_counter()
+            outputs.finish()
         seconds = {
             "read": reader.waited_s,
             "recognise": recognised - began - reader.waited_s,
             "write": time.perf_counter() - recognised,
         }
-        return Result(tuple(written), seconds)
+        return Result(tuple(ended), seconds)
 
     def recognise(self, part: Part) -> list[Heard]:
         """The transcripts of each wanted file, one a channel, or why there are none."""
-        return self._recognise(part, self._reader())
+        found: list[Heard] = [None] * len(part.files)
+        for position, heard in self._ended(part, self._reader()):
+            found[position] = heard
+        return found
 
     @property
     def bundle(self) -> Bundle:
@@ -131,31 +137,36 @@ class Transcriber:
         settings = self.settings
         return Reader(settings.longest_s, settings.timeout_s, settings.split_channels)
 
-    def _recognise(self, part: Part, reader: Reader) -> list[Heard]:
-        found: list[Heard] = [[] for _ in part.files]
+    def _ended(
+        self, part: Part, reader: Reader
+    ) -> Iterator[tuple[int, list[Transcript] | Failure]]:
+        """The wanted files' positions and what becomes of them, as soon as that is known."""
         short: list[Piece] = []
         long: list[Piece] = []
+        left: Counter[int] = Counter()  # pieces
         for piece in reader.pieces(part.files):
-            if isinstance(piece, tuple):
-                position, why = piece
-                found[position] = why
-            else:
+            if isinstance(piece, Piece):
                 (short if piece.duration_s <= WHOLE_S else long).append(piece)
-        ended = itertools.chain(
+                left[piece.position] += 1
+            elif part.files[piece[0]].wanted:
+                yield piece
+        heard: dict[int, list[Transcript]] = {}
+        failed: set[int] = set()
+        pieces = itertools.chain(
             self._short(short, reader), *(self._long(piece, reader) for piece in long)
         )
-        for piece, transcript in ended:
-            own = found[piece.position]
+        for piece, transcript in pieces:
+            position = piece.position
+            left[position] -= 1
+            if not piece.file.wanted or position in failed:
+                continue
             if isinstance(transcript, Failure):
-                found[piece.position] = transcript
-            elif isinstance(own, list):
-                own.append(transcript)
-        for position, own in enumerate(found):
-            if not part.files[position].wanted:
-                found[position] = None
-            elif isinstance(own, list):
-                own.sort(key=lambda transcript: transcript.channel or 0)
-        return found
+                failed.add(position)
+                yield position, transcript
+                continue
+            heard.setdefault(position, []).append(transcript)
+            if not left[position]:
+                yield position, sorted(heard.pop(position), key=lambda one: one.channel or 0)
 
     def _short(
         self, pieces: Sequence[Piece], reader: Reader

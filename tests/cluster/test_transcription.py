@@ -174,8 +174,8 @@ def test_each_channel_of_a_call_is_transcribed_by_itself(
         settings = settings_of(out, journal, split_channels=True, formats=("txt", "ctm"))
         Transcriber(settings, tiny_bundle)(part)
     for number, transcript in enumerate(alone, start=1):
-        assert (out / f"call.wav.{number}.txt").read_text() == transcript.text + "\n"
-        lines = (out / f"call.wav.{number}.ctm").read_text().splitlines()
+        assert (out / f"call.{number}.txt").read_text() == transcript.text + "\n"
+        lines = (out / f"call.{number}.ctm").read_text().splitlines()
         assert {line.split()[1] for line in lines} == {str(number)}
 
 
