@@ -150,7 +150,7 @@ class LogMel(nn.Module):
         self.deviation.copy_(deviation)
 
     def fitted(self, blocks: Iterable[npt.NDArray[np.float32]]) -> LogMel:
-        """Features that normalise each part of a recording as those of an utterance would the whole.
+        """Features that normalise each part of a recording as `forward` would the whole.
 
         `blocks` are the recording's samples, in pieces of any size.
         """

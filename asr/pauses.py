@@ -1,8 +1,9 @@
 """Emissions of any length in pieces of half a minute to a minute, cut in pauses.
 
-A piece is decoded as if it were a recording, so no word may lie in two of them. A cut lies where the
-likeliest units on both sides spell what they spell together, in the middle of blanks: of those that
-are surest for longest. Where a minute has no such place, it lies at the surest blank there is.
+A piece is decoded as if it were a recording, so no word may lie in two of them. A cut lies where
+the likeliest units on both sides spell what they spell together, in the middle of blanks: of those
+that are surest for longest. Where there are none between two words, it lies between words without;
+where one word lasts for half a minute, at the surest blank in it.
 """
 
 from __future__ import annotations
@@ -48,14 +49,17 @@ def _pause(frames: Floats, shortest: int, units: Units) -> int:
     """Where to cut frames [n, V], not before the frame `shortest`."""
     blank = np.exp(frames[:, BLANK])
     path = frames.argmax(axis=1)
-    words = _inside_words(path, units)
-    # Blanks that begin before `shortest` count from there.
-    silent = np.flatnonzero((path[shortest:] == BLANK) & ~words[shortest:]) + shortest
-    if not len(silent):
-        return shortest + int(blank[shortest:].argmax())
-    runs = np.split(silent, np.flatnonzero(np.diff(silent) > 1) + 1)
-    longest = max(runs, key=lambda run: float(blank[run].sum()))
-    return int(longest[(len(longest) + 1) // 2]) if len(longest) > 1 else int(longest[0])
+    between = ~_inside_words(path, units)
+    between[:shortest] = False
+    silent = np.flatnonzero(between & (path == BLANK))
+    if len(silent):
+        runs = np.split(silent, np.flatnonzero(np.diff(silent) > 1) + 1)
+        longest = max(runs, key=lambda run: float(blank[run].sum()))
+        return int(longest[len(longest) // 2])
+    # Words follow one another without a blank, or a word lasts for all that time.
+    changed = np.diff(path, prepend=BLANK) != 0
+    blank[:shortest] = -1.0
+    return int(np.argmax(blank + (between & changed)))
 
 
 def _inside_words(path: npt.NDArray[np.int64], units: Units) -> npt.NDArray[np.bool_]:
@@ -65,5 +69,7 @@ def _inside_words(path: npt.NDArray[np.int64], units: Units) -> npt.NDArray[np.b
     inside = np.zeros(len(symbols) + 1, dtype=bool)  # between two units
     for _, places in units.spell(symbols):
         inside[places.start + 1 : places.stop] = True
+    if symbols:
+        inside[-1] = True  # for all that is known: what comes next may go on with the word
     emitted = np.cumsum(begins) - begins  # [n] units before the frame
     return inside[emitted]

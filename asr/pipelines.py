@@ -149,25 +149,22 @@ def _origin(pipeline: Any) -> dict[str, Any]:
 
 
 def _trained(model: str, pipeline: Any) -> Any:
-    """torchaudio's network with its weights, which are downloaded if they are not there yet.
+    """The network of torchaudio's with its weights, downloaded if they are not there yet.
 
     Of the file nothing is run: `weights_only` refuses pickles that hold more than tensors.
     """
     path = weights_file(pipeline)
-    options = {"map_location": "cpu", "weights_only": True, "progress": sys.stderr.isatty()}
+    if not path.exists():
+        _download(model, _address(pipeline), path)
     try:
-        # torch says on stdout that it downloads, where results go.
-        with contextlib.redirect_stdout(sys.stderr), _patience():
-            network = pipeline.get_model(dl_kwargs=options)
-    except OSError as error:
-        if path.exists():
-            raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
-        raise UserError(
-            f"{model} needs its weights, and {_address(pipeline)} cannot be fetched"
-            f" ({_reason(error)}): put that file at {path}."
-        ) from None
-    except (UnpicklingError, EOFError, RuntimeError, LookupError, TypeError, ValueError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
+        network = pipeline.get_model(dl_kwargs={"map_location": "cpu", "weights_only": True})
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    except (
+        *(OSError, EOFError, UnpicklingError),
+        *(AttributeError, LookupError, RuntimeError, TypeError, ValueError),
+    ) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
         raise UserError(
             f"{path} does not hold the weights of {model} ({why}): delete it, and it is downloaded"
             " again."
@@ -175,14 +172,25 @@ def _trained(model: str, pipeline: Any) -> Any:
     return getattr(network, "model", network)  # without the normalisation, which is the features'
 
 
+def _download(model: str, address: str, path: Path) -> None:
+    """Fetch a file of weights; under its name it is whole."""
+    print(f"asr: downloading {address} to {path}", file=sys.stderr)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _patience():
+            torch.hub.download_url_to_file(address, str(path), progress=sys.stderr.isatty())
+    except OSError as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        why = getattr(reason, "strerror", None) or reason or type(error).__name__
+        raise UserError(
+            f"{model} needs its weights, and {address} cannot be fetched ({why}): put that file at"
+            f" {path}."
+        ) from None
+
+
 def _address(pipeline: Any) -> str:
     path = str(pipeline._path)
     return path if path.startswith("https") else SITE + path
-
-
-def _reason(error: OSError) -> str:
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    return str(getattr(reason, "strerror", None) or reason or type(error).__name__)
 
 
 @contextlib.contextmanager

@@ -20,13 +20,12 @@ from asr.decoding.hypothesis import Hypothesis, Transcript, Word
 from asr.errors import UserError
 from asr.units.symbols import Units
 from asr.waveforms import (
-    BATCH_S,
     WHOLE_S,
     Audio,
     batches_by_length,
     blocks_of,
     duration_s_of,
-    waveform_of,
+    short_waveform_of,
 )
 
 DIGITS_S = 3  # of a time in seconds
@@ -86,7 +85,7 @@ def transcribe(model: Model, inputs: Sequence[Audio], batch_s: float) -> list[Tr
         for position in batch:
             waveform = None
             if durations[position] <= WHOLE_S:
-                waveform = waveform_of(inputs[position], sources[position])
+                waveform = short_waveform_of(inputs[position], sources[position])
             if waveform is not None:
                 short[position] = waveform
             else:

@@ -42,13 +42,25 @@ def duration_s_of(item: Audio, source: str, limit_s: float = LONGEST_S) -> float
     return duration_s
 
 
-def waveform_of(item: Audio, source: str) -> npt.NDArray[np.float32] | None:
+def waveform_of(item: Audio, source: str) -> npt.NDArray[np.float32]:
     """An input called `source` as floats `[S]` in [-1, 1] at 16 kHz.
-
-    None for a file that is too long to be recognised whole, which its header need not say.
 
     Raises:
         UserError: the file cannot be read, or the array is no such waveform.
+    """
+    if not isinstance(item, str | Path):
+        return _checked(item, source)
+    try:
+        return audio.load(item)
+    except InputError as error:
+        raise UserError(f"{error}.") from None
+
+
+def short_waveform_of(item: Audio, source: str) -> npt.NDArray[np.float32] | None:
+    """As `waveform_of`; None for a file that is far longer than its header says.
+
+    Raises:
+        UserError: as `waveform_of`.
     """
     if not isinstance(item, str | Path):
         return _checked(item, source)

@@ -26,9 +26,9 @@ KINDS = (
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces of one to two seconds: of 25 to 50 frames."""
-    monkeypatch.setattr(pauses, "SHORTEST_S", 1.0)
-    monkeypatch.setattr(pauses, "LONGEST_S", 2.0)
+    """Pieces of two to four seconds: of 50 to 100 frames."""
+    monkeypatch.setattr(pauses, "SHORTEST_S", 2.0)
+    monkeypatch.setattr(pauses, "LONGEST_S", 4.0)
 
 
 def sure(path: Sequence[int], size: int = 6, certainty: float = 0.99) -> np.ndarray:
@@ -50,12 +50,14 @@ def cut(
     return pauses.pieces(parts, units, FRAME_S)
 
 
-def random_emissions(seed: int, units: Units, frames: int = 400) -> np.ndarray:
+def random_emissions(seed: int, units: Units, frames: int = 1000) -> np.ndarray:
     """Runs of labels of random lengths, the blank a half of them, none of them sure."""
     generator = np.random.default_rng(seed)
     size = len(units.symbols)
     runs = generator.integers(1, 6, frames)
-    names = generator.integers(1, size, frames) * generator.integers(0, 2, frames)
+    names = generator.integers(1, size, frames)
+    ends = (units.kind == "characters") & (generator.random(frames) < 0.5)
+    names = np.where(ends, 1, names) * generator.integers(0, 2, frames)
     path = np.repeat(names, runs)[:frames]
     noise = generator.standard_normal((frames, size))
     logits = noise + 4 * np.eye(size)[path]
@@ -77,12 +79,12 @@ def test_pieces_are_the_whole_and_spell_what_it_spells(seed: int, units: Units) 
     lengths = [len(frames) for _, frames in pieces]
     assert [start for start, _ in pieces] == [sum(lengths[:n]) for n in range(len(lengths))]
     assert len(pieces) > 5
-    assert all(25 <= length < 50 for length in lengths[:-1])
-    assert 0 < lengths[-1] <= 50
+    assert all(50 <= length < 100 for length in lengths[:-1])
+    assert 0 < lengths[-1] <= 100
     assert " ".join(filter(None, (text(frames) for _, frames in pieces))) == text(emissions)
 
 
-@pytest.mark.parametrize("part", [1, 7, 50, 51, 400])
+@pytest.mark.parametrize("part", [1, 7, 100, 101, 1000])
 def test_how_the_emissions_come_changes_nothing(part: int) -> None:
     emissions = random_emissions(0, LETTERS)
     starts = [start for start, _ in cut(emissions, part=part)]
@@ -90,36 +92,41 @@ def test_how_the_emissions_come_changes_nothing(part: int) -> None:
 
 
 def test_the_cut_lies_in_the_middle_of_the_longest_pause() -> None:
-    path = "a" * 10 + "-" * 10 + "a" * 8 + "|" + "---" + "b" * 4 + "|" + "-" * 8 + "c" * 50
+    path = "a" * 30 + "|" + "-" * 10 + "a" * 12 + "|---" + "b" * 9 + "|" + "-" * 8 + "c" * 60
     starts = [start for start, _ in cut(sure(labels(path)))]
     assert starts[1] == path.index("-" * 8 + "c") + 4
 
 
 def test_a_surer_pause_is_better_than_a_longer_one() -> None:
-    path = "a" * 25 + "|" + "------" + "b|" + "-----" + "c" * 40
+    path = "a" * 50 + "|" + "------" + "b|" + "-----" + "c" * 60
     emissions = sure(labels(path))
     longer = path.index("------")
     emissions[longer : longer + 6] = sure([0] * 6, certainty=0.4)
-    assert [start for start, _ in cut(emissions)][1] == path.index("-----c") + 3
+    assert [start for start, _ in cut(emissions)][1] == path.index("-----c") + 2
 
 
 @pytest.mark.parametrize("within", ["a---b", "ab--c"])
 def test_blanks_within_a_word_are_no_pause(within: str) -> None:
-    path = "a" * 26 + within + "|--" + "c" * 60
-    assert [start for start, _ in cut(sure(labels(path)))][1] == path.index("--c") + 1
+    path = "a" * 51 + within + "|--" + "c" * 60
+    assert [start for start, _ in cut(sure(labels(path)))][1] == path.index("|--c") + 2
 
 
 def test_a_whole_word_needs_no_separator_beside_it() -> None:
-    path = "a" * 26 + "--b" + "----99---" + "c" * 60
+    path = "a" * 51 + "--b" + "----99---" + "c" * 60
     assert [start for start, _ in cut(sure(labels(path)))][1] == path.index("----99") + 2
 
 
+def test_words_that_follow_one_another_without_a_blank_are_parted() -> None:
+    path = "abc" * 20 + "9" + "abc" * 40
+    assert [start for start, _ in cut(sure(labels(path)))][1] == path.index("9")
+
+
 def test_where_no_word_ends_the_cut_is_at_the_surest_blank() -> None:
-    emissions = sure(labels("abc" * 40))
-    assert [len(frames) for _, frames in cut(emissions)][0] >= 25
-    emissions[33] = sure([2], certainty=0.5)
-    emissions[33, 0] = np.log(0.45)
-    assert [start for start, _ in cut(emissions)][1] == 33
+    emissions = sure(labels("abc" * 50))
+    assert next(len(frames) for _, frames in cut(emissions)) >= 50
+    emissions[73] = sure([2], certainty=0.5)
+    emissions[73, 0] = np.log(0.45)
+    assert [start for start, _ in cut(emissions)][1] == 73
 
 
 def test_no_emissions_are_no_piece_and_an_empty_one_is_one() -> None:

@@ -169,6 +169,11 @@ def test_windows_are_joined_where_they_agree(earlier: str, later: str, joined: s
     assert "".join("-x"[unit] for unit in found.argmax(axis=1)) == joined
 
 
+def test_of_frames_on_which_they_agree_blanks_are_chosen() -> None:
+    both = posteriors("x" * 6 + "--" + "x" * 8)
+    assert windows._seam(both, both) == 7
+
+
 def test_emissions_on_the_disk_are_read_in_slices() -> None:
     frames = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     with EmissionsFile(3) as file:

@@ -4,11 +4,10 @@
     python tools/bench_long.py memory runs/an4/base/model PATH/an4
 
 `joined` joins AN4's test recordings several times over in shuffled order, and compares how they are
-recognised in windows and pieces with how they are alone, and in one pass. What is wrong near a seam
-of windows, or a cut between pieces, is counted by itself: within a second of one of them, words that
-one pass does not have (doubled, say), and words of it that are missing. `memory` transcribes a
-recording of hours, as WAV and as Opus, in a process of its own, whose memory it draws over time in
-`--picture`.
+recognised in windows and pieces with how they are alone, and in one pass. What is other than in one
+pass within a second of a seam of windows, or of a cut between pieces, is counted by itself: words
+that are substituted, missing, or added (doubled, say). `memory` transcribes a recording of hours,
+as WAV and as Opus, in a process of its own, whose memory it draws over time in `--picture`.
 """
 
 from __future__ import annotations
@@ -71,8 +70,8 @@ class Errors:
 def errors(reference: str, hypothesis: str) -> Errors:
     """How the words of a hypothesis differ from those of a reference."""
     ops = [pair.op for pair in align(reference, hypothesis)]
-    counts = (ops.count(op) for op in (Op.SUBSTITUTION, Op.DELETION, Op.INSERTION))
-    return Errors(*counts, words=len(reference.split()))
+    substituted, missing, added = map(ops.count, (Op.SUBSTITUTION, Op.DELETION, Op.INSERTION))
+    return Errors(substituted, missing, added, len(reference.split()))
 
 
 def boundaries_s(bundle: Bundle, waveform: Floats) -> tuple[list[float], list[float]]:
@@ -136,8 +135,8 @@ def joined(bundle: Bundle, options: argparse.Namespace) -> list[Table]:
     near = Table(f"within {NEAR_S:g} s", "places", "words", "substituted", "missing", "added")
     for name, times_s in (("of a seam of windows", seams), ("of a cut between pieces", cuts)):
         counts = apart_near(one_pass.words, found.words, times_s)
-        figures = (counts.words, counts.substituted, counts.missing, counts.added)
-        near.add_row(name, str(len(times_s)), *map(str, figures))
+        table_row = (len(times_s), counts.words, counts.substituted, counts.missing, counts.added)
+        near.add_row(name, *map(str, table_row))
     near.caption = "other than in one pass"
     return [table, near]
 

@@ -23,7 +23,8 @@ from asr.cluster.executor import Executor, LocalExecutor, ProcessExecutor, RayEx
 from asr.cluster.job import Job
 from asr.cluster.journal import Journal
 from asr.cluster.plan import Choice, File, Plan, parts_of, survey
-from asr.cluster.transcription import Done, Settings, Transcriber
+from asr.cluster.transcription import Settings, Transcriber
+from asr.cluster.writing import Done
 from asr.files import InputError
 from asr.inputs import Failure, find_recordings
 from asr.waveforms import BATCH_S, batches_by_length

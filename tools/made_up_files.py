@@ -21,7 +21,8 @@ from asr.cluster.executor import LocalExecutor, ProcessExecutor
 from asr.cluster.job import Job
 from asr.cluster.journal import Journal
 from asr.cluster.plan import Choice, File, Part, Plan
-from asr.cluster.transcription import Done, Result, Settings, Transcriber
+from asr.cluster.transcription import Result, Settings, Transcriber
+from asr.cluster.writing import Done
 from asr.decoding.hypothesis import Hypothesis, Transcript, Word
 from asr.inputs import Failure, Recording
 

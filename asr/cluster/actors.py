@@ -203,7 +203,7 @@ class Crew:
             # Ray wraps what the worker raised together with its traceback.
             raise error.cause from (None if isinstance(error.cause, UserError) else error)
         except self._ray.exceptions.RayError as error:
-            return self._lose(seat, queue, how_it_died(error))
+            return self._lose(seat, queue, how_it_died(self._ray, error))
         if isinstance(result, Lost):
             return self._lose(seat, queue, result.why)
         item = seat.sent[0].item
@@ -228,7 +228,7 @@ class Crew:
             seat.failures = 0
             return
         except self._ray.exceptions.RayError as error:
-            node, reason = why_it_did_not_begin(error)
+            node, reason = why_it_did_not_begin(self._ray, error)
         self._ray.kill(seat.actor)
         seat.failures += 1
         if seat.failures < START_ATTEMPTS:
@@ -246,21 +246,25 @@ def say(words: str) -> None:
     print(f"asr: {words}", file=sys.stderr, flush=True)
 
 
-def how_it_died(error: Exception) -> str:
-    """In a few words, from what Ray says of an actor that is no more."""
-    text = str(error)
-    if "node" in text and "died" in text and "worker process has died" not in text:
+def how_it_died(ray: Any, error: Exception) -> str:
+    """In a few words, from what Ray says of a lost actor: pages, which name no cause."""
+    said = str(error)
+    if isinstance(error, ray.exceptions.ActorUnavailableError):
+        return "its process or its node cannot be reached"
+    if "node has died" in said or "node was terminated" in said:
         return "its node was lost"
-    if "memory" in text:
+    if "running low on memory" in said:
         return "its process was ended because its node ran low on memory"
-    return f"its process ended: {first_line(error)}"
+    if isinstance(error, ray.exceptions.RayActorError):
+        return "its process ended"
+    return f"its result was lost: {first_line(error)}"
 
 
-def why_it_did_not_begin(error: Exception) -> tuple[str, str]:
-    """The node, and the last line of what Ray says: that is where a traceback has its point."""
-    cause = getattr(error, "cause", None)
-    address = getattr(error, "ip", None)
+def why_it_did_not_begin(ray: Any, error: Exception) -> tuple[str, str]:
+    """The node, and why: of what was raised there the last line, which says what it was."""
     found = re.search(r"ip[:=] ?([\w.:]+)", str(error))
-    lines = [line.strip() for line in str(cause or error).splitlines() if line.strip()]
-    node = address or (found.group(1) if found else "a node of the Ray cluster")
-    return node, lines[-1] if lines else type(error).__name__
+    node = found.group(1) if found else "a node of the Ray cluster"
+    if isinstance(error, ray.exceptions.RayTaskError) or getattr(error, "actor_init_failed", False):
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        return node, lines[-1].strip()
+    return node, how_it_died(ray, error)

@@ -58,18 +58,22 @@ class Filters:
         return None
 
 
+NO_FILTERS = Filters()
+
+
 def estimate_snr_db(waveform: npt.NDArray[np.float32]) -> float:
     """The mean power of an utterance [S], pauses included, over that of its noise, in dB.
 
-    The noise is what its quietest tenth of frames of 20 ms hold. Frames of nothing but one value
-    are no recording but were put there, and are not counted. Speech without a pause looks noisier
-    than it is; a noise that comes and goes with the speech is not seen.
+    The noise is what its quietest tenth of frames of 20 ms hold. Digital silence at the beginning
+    and the end was put there, and is not counted. Speech without a pause looks noisier than it is;
+    a noise that comes and goes with the speech is not seen.
     """
     frames = waveform[: len(waveform) // FRAME_SAMPLES * FRAME_SAMPLES]
     powers = frames.astype(np.float64).reshape(-1, FRAME_SAMPLES).var(axis=1)  # [S / 320]
-    powers = np.sort(powers[powers > 0])
-    if not len(powers):
+    heard = np.flatnonzero(powers)
+    if not len(heard):
         return 0.0
+    powers = np.sort(powers[heard[0] : heard[-1] + 1])
     noise = powers[: max(1, round(QUIET_SHARE * len(powers)))].mean() + ROUNDING
     speech = max(powers.mean() - noise, ROUNDING)
     return float(10 * np.log10(speech / noise))

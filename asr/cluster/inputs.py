@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from asr import __version__
-from asr.cluster.filters import Filters
+from asr.cluster.filters import NO_FILTERS, Filters
 from asr.corpus import INDEX_NAME, SCHEMA, SHARD_BYTES, read_index
 from asr.errors import UserError
 from asr.files import DIGEST_BYTES, digest_bytes, digest_file, write_atomically
@@ -48,7 +48,7 @@ class Inputs:
     rejected: list[Rejection]
     stamp: pa.Table
     lexicon: str | None = None
-    filters: Filters = Filters()
+    filters: Filters = NO_FILTERS
 
     @property
     def lexicon_digest(self) -> str:
@@ -66,7 +66,7 @@ class Inputs:
 
 
 def gather_inputs(
-    recipe: str, listing: Listing, normaliser: str, filters: Filters | None = None
+    recipe: str, listing: Listing, normaliser: str, filters: Filters = NO_FILTERS
 ) -> Inputs:
     """Normalises the texts, leaves out what has no use, and takes each file's size and time.
 
@@ -98,9 +98,7 @@ def gather_inputs(
             utterances.append(utterance)
         seen.add(utterance.id)
     stamp = _stamp([*utterances, *rejected])
-    return Inputs(
-        recipe, normaliser, utterances, rejected, stamp, listing.lexicon, filters or Filters()
-    )
+    return Inputs(recipe, normaliser, utterances, rejected, stamp, listing.lexicon, filters)
 
 
 def write_stamp(folder: Path, inputs: Inputs) -> None:

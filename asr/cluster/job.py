@@ -15,7 +15,8 @@ from typing import Protocol
 from asr.cluster.executor import Executor, Lost
 from asr.cluster.journal import Journal, Record
 from asr.cluster.plan import File, Part, Plan
-from asr.cluster.transcription import Done, Result, Transcriber, Trial
+from asr.cluster.transcription import Result, Transcriber, Trial
+from asr.cluster.writing import Done
 from asr.inputs import Failure
 
 PART_LOSSES = 3  # of a part's worker, before its files are tried one by one

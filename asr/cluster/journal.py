@@ -99,8 +99,8 @@ class Journal:
     """The records of an output folder, which nobody else may write into meanwhile.
 
     A context manager. `token` is another one in each run: a worker that outlived its run sees by it
-    that it has nothing to write any more. The next run
-    takes its `partial_folder` away, and with it what such a worker had not renamed yet.
+    that it has nothing to write any more. The next run takes its `partial_folder` away, and with it
+    what such a worker had not renamed yet.
 
     Raises:
         UserError: another run is at work there, locks do not hold there, the folder cannot be

@@ -144,7 +144,7 @@ def _ask(ray: Any, nodes: dict[str, str], sight: Sight) -> dict[str, str]:
         try:
             faults[pending[reference]] = ray.get(reference)
         except ray.exceptions.RayError as error:
-            faults[pending[reference]] = why_it_did_not_begin(error)[1]
+            faults[pending[reference]] = why_it_did_not_begin(ray, error)[1]
     return faults
 
 

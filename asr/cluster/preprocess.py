@@ -82,11 +82,15 @@ class PrepareResult:
         return sum(split.hours for split in self.splits.values())
 
     @property
+    def left_out(self) -> int:
+        """Of all splits, for whatever reason."""
+        return sum(self.rejected.values())
+
+    @property
     def rejected_share(self) -> float:
         """Of everything that the recipe found. What filters left out was meant to be."""
-        unusable = {r: count for r, count in self.rejected.items() if not r.startswith(FILTERED)}
-        everything = sum(self.rejected.values()) + self.utterances
-        return sum(unusable.values()) / max(1, everything)
+        filtered = sum(n for reason, n in self.rejected.items() if reason.startswith(FILTERED))
+        return (self.left_out - filtered) / max(1, self.left_out + self.utterances)
 
 
 def prepare_corpus(
@@ -138,9 +142,9 @@ def summarise(folder: Path, seconds: float = 0.0) -> PrepareResult:
 def _pack(executor: Executor, parts: list[Part]) -> Iterator[tuple[Part, PartResult]]:
     """Each part, packed: again where its worker was lost, and carefully where it was twice."""
     losses: Counter[str] = Counter()
-    suspected = []
+    suspected: list[Part] = []
     while parts:
-        again = []
+        again: list[Part] = []
         for part, result in executor.map(pack_part, parts):
             if not isinstance(result, Lost):
                 yield part, result

@@ -147,8 +147,10 @@ def import_ray() -> Any:
             " cluster.workers=1."
         ) from None
 
-    # `ray.init` warns before it looks at the level it is given.
+    # `ray.init` warns before it looks at the level it is given; and a thread of its own prints
+    # pages on stdout for each process that is lost, `log_to_driver` or not.
     logging.getLogger("ray").setLevel(logging.ERROR)
+    ray._private.worker._worker_logs_enabled = False
     return ray
 
 

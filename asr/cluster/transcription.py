@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
-import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,26 +11,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from asr import audio, registry
-from asr.cluster.ahead import Ahead, TimedOut
-from asr.cluster.journal import is_current, partial_folder
-from asr.cluster.plan import PART_BYTES, File, Part
-from asr.decoding.hypothesis import Transcript
+from asr.cluster.plan import PART_BYTES, Part
+from asr.cluster.reading import Floats, Piece, Reader, failure
+from asr.cluster.writing import Done, Outputs
+from asr.decoding.hypothesis import Hypothesis, Transcript
 from asr.errors import UserError
-from asr.files import InputError, Together, digest_bytes, printable
+from asr.files import InputError
 from asr.inputs import Failure
 from asr.waveforms import BATCH_S, LONGEST_S, WHOLE_S, batches_by_length
 
 if TYPE_CHECKING:
     from asr.bundle import Bundle
 
-READ_AHEAD = 64  # short files
-BLOCKS_AHEAD = 4  # of a long one
+DIGITS_S = 3  # of a time in seconds
 
-Floats = npt.NDArray[np.float32]
+Heard = list[Transcript] | Failure | None
 
 
 @dataclass(frozen=True)
@@ -64,32 +56,14 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Done:
-    """A file's outputs, with their digests, are on the disk."""
-
-    outputs: tuple[tuple[str, str], ...]
-    audio_s: float
-
-
-@dataclass(frozen=True)
 class Result:
     """What became of each file of a part; None where it was not wanted.
 
-    `seconds` says how long the worker recognised, wrote, and waited for audio.
+    `seconds` says how long the worker waited for audio, recognised and wrote.
     """
 
     outcomes: tuple[Done | Failure | None, ...]
     seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A file, or one of its channels, that is recognised by itself."""
-
-    position: int
-    file: File
-    channel: int | None  # counted from 0
-    duration_s: float
 
 
 class Transcriber:
@@ -102,64 +76,39 @@ class Transcriber:
         self.settings = settings
         self.heard: Callable[[float], None] | None = None
         self._bundle = bundle
-        self._seconds: dict[str, float] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"settings": self.settings, "heard": None, "_bundle": None, "_seconds": {}}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Transcriber, (self.settings,)  # a worker loads its own model
 
     def __call__(self, part: Part) -> Result:
         """A worker's work: what became of the files, once their outputs are on the disk."""
-        self._seconds = dict.fromkeys(("read", "recognise", "write"), 0.0)
-        folder, token = self.settings.folder, self.settings.token
-        assert folder is not None
-        folders = {
-            above for file in part.files for above in Path(folder, file.recording.name).parents
-        }
-        written: dict[int, Done | Failure] = {}
-        with Together(partial_folder(folder, token)) as outputs:
-
-            def write(position: int, transcripts: list[Transcript]) -> None:
-                file = part.files[position]
-                written[position] = self._write(file, transcripts, folders, outputs)
-
-            outcomes = self.recognise(part, write)
-            began = time.perf_counter()
-            if not is_current(folder, token):
-                raise UserError(f"Another run holds {folder} now: nothing more is written.")
+        settings = self.settings
+        assert settings.folder is not None
+        reader = self._reader()
+        began = time.perf_counter()
+        ended: list[Done | Failure | None] = [None] * len(part.files)
+        with Outputs(
+            Path(settings.folder), settings.formats, settings.options, settings.token, part.files
+        ) as outputs:
+            for position, heard in self._ended(part, reader):
+                if isinstance(heard, Failure):
+                    ended[position] = heard
+                else:
+                    ended[position] = outputs.add(part.files[position], heard)
+            recognised = time.perf_counter()
             outputs.finish()
-            self._seconds["write"] += time.perf_counter() - began
-        ended: list[Done | Failure | None] = []
-        for position, outcome in enumerate(outcomes):
-            ended.append(written[position] if isinstance(outcome, list) else outcome)
-        return Result(tuple(ended), dict(self._seconds))
+        seconds = {
+            "read": reader.waited_s,
+            "recognise": recognised - began - reader.waited_s,
+            "write": time.perf_counter() - recognised,
+        }
+        return Result(tuple(ended), seconds)
 
-    def recognise(
-        self, part: Part, ready: Callable[[int, list[Transcript]], None] | None = None
-    ) -> list[list[Transcript] | Failure | None]:
-        """The transcripts of each wanted file, one a channel, or why there are none.
-
-        `ready`, where it is given, has those of a file, by its position, as soon as all are there.
-        """
-        self._seconds = self._seconds or dict.fromkeys(("read", "recognise", "write"), 0.0)
-        found: list[list[Transcript] | Failure | None] = [[] for _ in part.files]
-        pieces = list(self._pieces(part, found))
-        count = Counter(piece.position for piece in pieces)
-        short = [piece for piece in pieces if piece.duration_s <= WHOLE_S]
-        for piece, transcript in itertools.chain(
-            self._short(short),
-            *(self._long(piece) for piece in pieces if piece.duration_s > WHOLE_S),
-        ):
-            heard = found[piece.position]
-            if isinstance(transcript, Failure):
-                found[piece.position] = transcript
-            elif isinstance(heard, list):
-                heard.append(transcript)
-                heard.sort(key=lambda transcript: transcript.channel or 0)
-                if ready and piece.file.wanted and len(heard) == count[piece.position]:
-                    ready(piece.position, heard)
-        for position, file in enumerate(part.files):
-            if not file.wanted:
-                found[position] = None
+    def recognise(self, part: Part) -> list[Heard]:
+        """The transcripts of each wanted file, one a channel, or why there are none."""
+        found: list[Heard] = [None] * len(part.files)
+        for position, heard in self._ended(part, self._reader()):
+            found[position] = heard
         return found
 
     @property
@@ -184,25 +133,44 @@ class Transcriber:
             self._bundle = bundle
         return self._bundle
 
-    def _pieces(
-        self, part: Part, found: list[list[Transcript] | Failure | None]
-    ) -> Iterator[_Piece]:
-        """What there is to recognise, and in `found` which files have nothing."""
-        for position, (file, info) in enumerate(self._ahead(_probe, part.files)):
-            if isinstance(info, Failure):
-                found[position] = info
-                continue
-            recording = file.recording
-            end_s = info.duration_s if recording.end_s is None else recording.end_s
-            duration_s = min(end_s, info.duration_s) - recording.start_s
-            if duration_s > self.settings.longest_s:
-                found[position] = self._too_long(file, duration_s)
-                continue
-            split = self.settings.split_channels
-            for channel in range(info.channels) if split else (None,):
-                yield _Piece(position, file, channel, duration_s)
+    def _reader(self) -> Reader:
+        settings = self.settings
+        return Reader(settings.longest_s, settings.timeout_s, settings.split_channels)
 
-    def _short(self, pieces: Sequence[_Piece]) -> Iterator[tuple[_Piece, Transcript | Failure]]:
+    def _ended(
+        self, part: Part, reader: Reader
+    ) -> Iterator[tuple[int, list[Transcript] | Failure]]:
+        """The wanted files' positions and what becomes of them, as soon as that is known."""
+        short: list[Piece] = []
+        long: list[Piece] = []
+        left: Counter[int] = Counter()  # pieces
+        for piece in reader.pieces(part.files):
+            if isinstance(piece, Piece):
+                (short if piece.duration_s <= WHOLE_S else long).append(piece)
+                left[piece.position] += 1
+            elif part.files[piece[0]].wanted:
+                yield piece
+        heard: dict[int, list[Transcript]] = {}
+        failed: set[int] = set()
+        pieces = itertools.chain(
+            self._short(short, reader), *(self._long(piece, reader) for piece in long)
+        )
+        for piece, transcript in pieces:
+            position = piece.position
+            left[position] -= 1
+            if not piece.file.wanted or position in failed:
+                continue
+            if isinstance(transcript, Failure):
+                failed.add(position)
+                yield position, transcript
+                continue
+            heard.setdefault(position, []).append(transcript)
+            if not left[position]:
+                yield position, sorted(heard.pop(position), key=lambda one: one.channel or 0)
+
+    def _short(
+        self, pieces: Sequence[Piece], reader: Reader
+    ) -> Iterator[tuple[Piece, Transcript | Failure]]:
         """Of pieces that are recognised whole, in batches of similar length."""
         batches = [
             [pieces[position] for position in batch]
@@ -210,12 +178,12 @@ class Transcriber:
         ]
         # A batch of which something is wanted is computed whole, so that it is always the same.
         batches = [batch for batch in batches if any(piece.file.wanted for piece in batch)]
-        waveforms = iter(self._ahead(_load, [piece for batch in batches for piece in batch]))
+        waveforms = reader.waveforms([piece for batch in batches for piece in batch])
         for batch in batches:
             loaded = []
             for piece, waveform in itertools.islice(waveforms, len(batch)):
                 if isinstance(waveform, Failure) and waveform.reason == "too-long":
-                    yield from self._long(piece)  # its header did not say so
+                    yield from self._long(piece, reader)
                 elif isinstance(waveform, Failure):
                     yield piece, waveform
                 else:
@@ -223,158 +191,57 @@ class Transcriber:
             yield from self._recognised(loaded)
 
     def _recognised(
-        self, loaded: Sequence[tuple[_Piece, Floats]]
-    ) -> Iterator[tuple[_Piece, Transcript | Failure]]:
+        self, loaded: Sequence[tuple[Piece, Floats]]
+    ) -> Iterator[tuple[Piece, Transcript | Failure]]:
         """A batch's transcripts. Where it fails as a whole, each recording is tried alone."""
         if not loaded:
             return
+        bundle = self.bundle  # which may fail, and that is no recording's fault
         pieces = [piece for piece, _ in loaded]
-        began = time.perf_counter()
         try:
-            transcripts = self.bundle.recognise(
-                [waveform for _, waveform in loaded],
-                [printable(piece.file.recording.path) for piece in pieces],
+            transcripts = bundle.recognise(
+                [waveform for _, waveform in loaded], [piece.source for piece in pieces]
             )
-        except UserError:  # of the settings, not of a recording
-            raise
-        except Exception as error:  # noqa: BLE001  one bad recording stops none of the others
-            if len(loaded) > 1:
+        except Exception as error:
+            if _ends_all(error):
+                raise
+            if len(loaded) > 1:  # one bad recording stops none of the others
                 for one in loaded:
                     yield from self._recognised([one])
                 return
-            yield pieces[0], _failure(pieces[0].file, "recognise", "error", _what(error))
+            yield pieces[0], failure(pieces[0].file, "recognise", "error", _what(error))
             return
-        finally:
-            self._seconds["recognise"] += time.perf_counter() - began
         for piece, transcript in zip(pieces, transcripts, strict=True):
             yield piece, self._checked(piece, transcript)
 
-    def _long(self, piece: _Piece) -> Iterator[tuple[_Piece, Transcript | Failure]]:
+    def _long(self, piece: Piece, reader: Reader) -> Iterator[tuple[Piece, Transcript | Failure]]:
         """Of a piece that is recognised in windows, where it is wanted."""
         if not piece.file.wanted:
             return
         from asr.recognition import recognise_long
 
-        began, waited = time.perf_counter(), self._seconds["read"]
+        bundle = self.bundle
         try:
-            source = printable(piece.file.recording.path)
-            channel = None if piece.channel is None else piece.channel + 1
-            transcript = recognise_long(self.bundle, lambda: self._blocks(piece), source, channel)
-        except UserError:
-            raise
+            transcript = recognise_long(bundle, lambda: reader.blocks(piece), piece.source)
         except InputError as error:
-            yield piece, _failure(piece.file, "read", error.reason, str(error))
-            return
-        except Exception as error:  # noqa: BLE001  one bad recording stops none of the others
-            yield piece, _failure(piece.file, "recognise", "error", _what(error))
-            return
-        finally:
-            reading_s = self._seconds["read"] - waited
-            self._seconds["recognise"] += time.perf_counter() - began - reading_s
-        changed = _changed(piece.file)
-        yield piece, changed or self._checked(piece, transcript)
+            yield piece, failure(piece.file, "read", error.reason, str(error))
+        except Exception as error:
+            if _ends_all(error):
+                raise
+            yield piece, failure(piece.file, "recognise", "error", _what(error))
+        else:
+            yield piece, self._checked(piece, transcript)
 
-    def _checked(self, piece: _Piece, transcript: Transcript) -> Transcript | Failure:
-        """A transcript in which everything is a number, its times those of the whole file."""
-        source = printable(piece.file.recording.path)
+    def _checked(self, piece: Piece, transcript: Transcript) -> Transcript | Failure:
+        """A transcript in which everything is a number, with its channel and the file's times."""
         if not math.isfinite(transcript.score):
-            detail = f"for {source} the model gives values that are no numbers"
-            return _failure(piece.file, "recognise", "not-finite", detail)
+            detail = f"for {piece.source} the model gives values that are no numbers"
+            return failure(piece.file, "recognise", "not-finite", detail)
         if self.heard is not None and piece.file.wanted:
             self.heard(transcript.duration_s)
-        return _placed(transcript, piece)
-
-    def _blocks(self, piece: _Piece) -> Iterator[Floats]:
-        """The samples of a long piece, in blocks that are read ahead."""
-        recording = piece.file.recording
-        if recording.start_s or recording.end_s is not None:
-            loaded = _load(piece)
-            if isinstance(loaded, Failure):
-                raise InputError(loaded.reason, loaded.detail)
-            yield loaded
-            return
-        blocks = audio.blocks(
-            recording.path, channel=piece.channel, limit_s=self.settings.longest_s
-        )
-
-        def read(_: int) -> Floats | Exception | None:
-            try:
-                return next(blocks, None)
-            except Exception as error:  # noqa: BLE001  raised where the block is asked for
-                return error
-
-        limit_s = self._limit_s(piece.file)
-        began = time.perf_counter()
-        for _, block in Ahead(read, range(sys.maxsize), lambda _: limit_s, BLOCKS_AHEAD):
-            self._seconds["read"] += time.perf_counter() - began
-            if block is None:
-                return
-            if isinstance(block, TimedOut):
-                raise InputError("timed-out", _late(piece.file, limit_s))
-            if isinstance(block, Exception):
-                raise block
-            yield block
-            began = time.perf_counter()
-
-    def _ahead(self, work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-        """What `work` gives for items, read ahead; a failure where it takes too long."""
-
-        def limit_s(item: Any) -> float:
-            return self._limit_s(item if isinstance(item, File) else item.file)
-
-        began = time.perf_counter()
-        for item, result in Ahead(work, items, limit_s, READ_AHEAD):
-            self._seconds["read"] += time.perf_counter() - began
-            if isinstance(result, TimedOut):
-                file = item if isinstance(item, File) else item.file
-                yield item, _failure(file, "read", "timed-out", _late(file, limit_s(item)))
-            else:
-                yield item, result
-            began = time.perf_counter()
-
-    def _limit_s(self, file: File) -> float:
-        return self.settings.timeout_s * (1 + file.size / PART_BYTES)
-
-    def _too_long(self, file: File, duration_s: float) -> Failure:
-        hours = self.settings.longest_s / 3600
-        detail = (
-            f"{printable(file.recording.path)} lasts {duration_s / 3600:.1f} hours, more than the"
-            f" {hours:g} that --max-hours allows"
-        )
-        return _failure(file, "read", "too-long", detail)
-
-    def _write(
-        self, file: File, transcripts: list[Transcript], folders: set[Path], outputs: Together
-    ) -> Done | Failure:
-        """Begin to write the outputs of a file; what becomes of it when that has ended well.
-
-        `folders` will be there for those of other files.
-        """
-        assert self.settings.folder is not None
-        own = dict(self._outputs(file, transcripts))
-        paths = {Path(self.settings.folder, name): content for name, content in own.items()}
-        taken = next((path for path in paths if path in folders or _is_taken(path)), None)
-        if taken is not None:
-            what = "a folder is called so, or a file as the folder it would be in"
-            detail = f"{printable(taken)} cannot be written: {what}"
-            return _failure(file, "write", "name-taken", detail)
-        for path, content in paths.items():
-            outputs.add(path, content)
-        digests = tuple((name, digest_bytes(content)) for name, content in own.items())
-        return Done(digests, sum(one.duration_s for one in transcripts))
-
-    def _outputs(self, file: File, transcripts: list[Transcript]) -> Iterator[tuple[str, bytes]]:
-        """Names below the output folder, and what is to be in them."""
-        name, ending = file.recording.name, os.path.splitext(file.recording.path)[1]
-        if self.settings.split_channels and not name.endswith(ending):
-            name += ending  # with a number behind its ending it is nobody else's name
-        for transcript in transcripts:
-            numbered = name if transcript.channel is None else f"{name}.{transcript.channel}"
-            for kind in self.settings.formats:
-                stream = io.StringIO()
-                writer = registry.find("formats", kind)(**self.settings.options.get(kind, {}))
-                writer.write(transcript, stream)
-                yield f"{numbered}.{kind}", stream.getvalue().encode("utf-8", "surrogateescape")
+        start_s = piece.file.recording.start_s
+        nbest = tuple(_later(one, start_s) for one in transcript.nbest)
+        return replace(transcript, nbest=nbest, channel=piece.number)
 
 
 class Trial:
@@ -389,29 +256,6 @@ class Trial:
         self._transcriber.recognise(Part(files))
 
 
-def _is_taken(path: Path) -> bool:
-    """Whether a folder has that name already, or a file one of those above it."""
-    return path.is_dir() or any(above.is_file() for above in path.parents)
-
-
-def _probe(file: File) -> audio.AudioInfo | Failure:
-    return _attempt(file, lambda: audio.probe(file.recording.path))
-
-
-def _load(piece: _Piece) -> Floats | Failure:
-    recording = piece.file.recording
-    return _attempt(
-        piece.file,
-        lambda: audio.load(
-            recording.path,
-            recording.start_s,
-            recording.end_s,
-            channel=piece.channel,
-            limit_s=max(piece.duration_s, 2 * WHOLE_S),
-        ),
-    )
-
-
 def _device(wanted: str) -> str:
     """`cuda` where torch finds a GPU, unless the CPU is wanted."""
     import torch
@@ -422,55 +266,27 @@ def _device(wanted: str) -> str:
     return "cuda" if found and wanted != "cpu" else "cpu"
 
 
-def _placed(transcript: Transcript, piece: _Piece) -> Transcript:
-    """With its channel, and with times of the whole file where a stretch of it was recognised."""
-    start_s = piece.file.recording.start_s
-    nbest = transcript.nbest
-    if start_s:
-        nbest = tuple(
-            replace(
-                hypothesis,
-                words=tuple(
-                    replace(word, start_s=word.start_s + start_s, end_s=word.end_s + start_s)
-                    for word in hypothesis.words
-                ),
-            )
-            for hypothesis in nbest
+def _ends_all(error: Exception) -> bool:
+    """Whether nothing more can be computed by this process: its GPU has failed."""
+    import torch
+
+    return isinstance(error, torch.AcceleratorError)
+
+
+def _later(hypothesis: Hypothesis, start_s: float) -> Hypothesis:
+    """With times of the whole file, where a stretch of it was recognised."""
+    if not start_s:
+        return hypothesis
+    words = tuple(
+        replace(
+            word,
+            start_s=round(word.start_s + start_s, DIGITS_S),
+            end_s=round(word.end_s + start_s, DIGITS_S),
         )
-    channel = None if piece.channel is None else piece.channel + 1
-    return replace(transcript, nbest=nbest, channel=channel)
-
-
-def _attempt(file: File, read: Callable[[], Any]) -> Any:
-    """What `read` gives for a file that stays as it is, or why it gives nothing."""
-    try:
-        found = read()
-        return _changed(file) or found
-    except InputError as error:
-        return _changed(file) or _failure(file, "read", error.reason, str(error))
-    except Exception as error:  # noqa: BLE001  one bad file stops none of the others
-        return _failure(file, "read", "error", _what(error))
-
-
-def _changed(file: File) -> Failure | None:
-    """That a file is another one than when the work was planned: somebody writes it."""
-    path = file.recording.path
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        return _failure(file, "read", "missing", f"{path} is gone: {error.strerror}")
-    if (status.st_size, status.st_mtime_ns) == (file.size, file.changed_ns):
-        return None
-    return _failure(file, "read", "changed", f"{path} was changed while it was to be read")
-
-
-def _late(file: File, limit_s: float) -> str:
-    return f"{file.recording.path}: nothing was read of it in {limit_s:.0f} s"
+        for word in hypothesis.words
+    )
+    return replace(hypothesis, words=words)
 
 
 def _what(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _failure(file: File, stage: str, reason: str, detail: str) -> Failure:
-    return Failure(file.recording.path, stage, reason, detail)

@@ -1,4 +1,4 @@
-"""The folder in which a corpus is prepared: what a stopped preparation leaves, the next goes on with.
+"""The folder in which a corpus is prepared: what a stopped preparation leaves, the next one uses.
 
 It stands beside the corpus as `.NAME.<key>.parts`. The key is that of inputs and settings, so what
 is found in it belongs to the same corpus; folders with another key are removed.

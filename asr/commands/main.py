@@ -72,7 +72,10 @@ Cfg = Annotated[
     typer.Option("--cfg", help="Print the settings that would be used, as YAML, and leave."),
 ]
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", show_default=False, help="A trained model's folder.")
+    str,
+    typer.Argument(
+        metavar="MODEL", show_default=False, help="A trained model's folder, or torchaudio:NAME."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
 
@@ -206,6 +209,18 @@ def transcribe(
             help="So many readings of each recording, in JSON.",
         ),
     ] = None,
+    line_width: Annotated[
+        int, typer.Option("--line-width", metavar="N", help="Characters in a line of srt and vtt.")
+    ] = 42,
+    lines: Annotated[int, typer.Option(metavar="N", help="Lines in a cue of srt and vtt.")] = 2,
+    shortest_cue: Annotated[
+        float, typer.Option(metavar="S", help="A cue's seconds at least, where there is room.")
+    ] = 0.8,
+    longest_cue: Annotated[float, typer.Option(metavar="S", help="And at most.")] = 7.0,
+    cue_pause: Annotated[float, typer.Option(metavar="S", help="A pause that ends a cue.")] = 0.5,
+    highlight: Annotated[
+        bool, typer.Option("--highlight", help="Show a cue once a word, that word underlined.")
+    ] = False,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -243,6 +258,7 @@ def transcribe(
         raise UserError("Give --format or --json, not both.")
     names = ["json"] if as_json else _format_names(formats, output)
     from asr.commands import transcribe as command
+    from asr.formats.cues import CueSettings
 
     given = {
         "name": decoder,
@@ -259,6 +275,7 @@ def transcribe(
         output=output,
         formats=names,
         decoder={key: value for key, value in given.items() if value is not None},
+        cues=CueSettings(line_width, lines, shortest_cue, longest_cue, cue_pause, highlight),
         channels=channels,
         workers=workers,
         threads=threads,

@@ -176,15 +176,21 @@ def _as_it_stands(*lines: str) -> str:
 
 TRANSCRIBE = "\n\n".join(
     [
-        "Turn recordings into text, with times and confidence.",
+        "Turn recordings into text, with times and confidence: one file or an archive.",
         "Without -o the text is printed. With -o DIR, a file F/a/b.wav found under the folder F"
         " becomes DIR/a/b.txt and DIR/a/b.json; inputs that differ only in their ending keep it:"
         " b.wav.txt and b.mp3.txt. A bad file stops nothing: it is listed in DIR/failures.jsonl"
         " and the exit status is 1.",
+        "Each file is done exactly once: the same command, started again, does what is missing,"
+        " whatever ended it. --workers and --ray use more cores and machines"
+        " (docs/transcribing.md).",
         _as_it_stands(
             "Examples",
             "  asr transcribe runs/an4/base/model meeting.wav",
             "  asr transcribe runs/an4/base/model calls/ 'more/*.flac' -o out/",
+            "  asr transcribe runs/an4/base/model talk.mp3 -o out/ --format srt,vtt",
+            "  find . -name '*.wav' | asr transcribe runs/an4/base/model - -o out/",
+            "  asr transcribe runs/an4/base/model calls/ -o out/ --retry-failed",
             "  asr transcribe runs/an4/base/model meeting.wav --json",
         ),
     ]

@@ -16,6 +16,7 @@ from asr.decoding.hypothesis import Transcript
 from asr.errors import UserError
 from asr.files import explain_write_errors
 
+WHOLE_FILES = ("srt", "vtt", "textgrid")  # one behind another they are none of their kind
 # Words below these confidences are doubtful, and shown so on a terminal.
 DOUBTFUL = {0.5: "red", 0.8: "yellow"}
 
@@ -29,6 +30,8 @@ class Screen:
         if len(formats) != 1:
             raise UserError("Without -o one format is printed: give one, or a folder with -o.")
         (self._format,) = formats
+        if several and self._format in WHOLE_FILES:
+            raise UserError(f"Several of {self._format} are no file: give a folder with -o.")
         writer = registry.find("formats", self._format)
         # A line for each transcript, so that a program can read them one by one.
         given = {"indent": None} if self._format == "json" else options.get(self._format, {})

@@ -94,7 +94,8 @@ def describe(result: PrepareResult) -> str:
         )
     if result.rejected:
         lines.append(
-            f"  left out: {sum(result.rejected.values()):,} ({result.rejected_share:.2%}), "
+            f"  left out: {result.left_out:,} "
+            f"({result.left_out / (result.left_out + result.utterances):.2%}), "
             f"listed in {result.folder / 'rejected.jsonl'}"
         )
         lines += [f"    {reason:<14}{count:>8,}" for reason, count in result.rejected.items()]

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.cluster.plan import File
-from asr.cluster.transcription import Done
+from asr.cluster.writing import Done
 from asr.files import explain_write_errors, printable, remove_leftovers, write_atomically
 from asr.inputs import Failure
 

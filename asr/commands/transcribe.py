@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,10 @@ from asr.decoding import settings as decoder_settings
 from asr.description import check_model, digest_of, pipeline_name, read_description
 from asr.errors import UserError
 from asr.files import digest_bytes, printable
+from asr.formats.cues import DEFAULT, CueSettings
 from asr.inputs import Failure, Recording, find_recordings
 
+SUBTITLES = ("srt", "vtt")
 NAME_MAX = 255  # bytes of a file's name, where the file system does not say
 # Starting Ray takes some 10 s, in which one core transcribes more than this.
 RAY_BYTES = 500 * 2**20
@@ -39,8 +41,7 @@ RAY_BYTES = 500 * 2**20
 class Options:
     """What the command line asks for; `docs/transcribing.md` has the options as a table.
 
-    `decoder` holds the settings in which the decoder differs from the model's own, `writers` those
-    of formats by their names.
+    `decoder` holds the settings in which the decoder differs from the model's own.
     """
 
     model: str
@@ -48,7 +49,7 @@ class Options:
     output: str | None = None
     formats: Sequence[str] = ("txt",)
     decoder: Mapping[str, Any] = field(default_factory=dict)
-    writers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    cues: CueSettings = DEFAULT
     channels: str = "mix"
     workers: int | None = None
     threads: int = 1
@@ -123,7 +124,7 @@ def _say_if_phones(options: Options) -> None:
 def _print(options: Options, recordings: Sequence[Recording], failures: list[Failure]) -> int:
     """Print the transcripts, in the order of the inputs."""
     several = len(recordings) + len(failures) > 1
-    screen = Screen(options.formats, several, options.writers)
+    screen = Screen(options.formats, several, _writers(options))
     files: list[File] = []
     for found in survey(recordings, sys.maxsize):
         if isinstance(found, Failure):
@@ -251,9 +252,14 @@ def _settings(options: Options, output: Path | None, token: str) -> Settings:
         split_channels=options.channels == "split",
         longest_s=options.max_hours * 3600,
         timeout_s=options.timeout_s,
-        options=options.writers,
+        options=_writers(options),
         token=token,
     )
+
+
+def _writers(options: Options) -> dict[str, dict[str, Any]]:
+    """What the writers of the formats asked for are given."""
+    return {name: {"settings": options.cues} for name in options.formats if name in SUBTITLES}
 
 
 def _identity(options: Options) -> str:
@@ -263,7 +269,7 @@ def _identity(options: Options) -> str:
         "model": named or digest_of(read_description(Path(options.model))),
         "decoder": decoder_settings.digested(options.decoder),
         "formats": sorted(options.formats),
-        "writers": options.writers,
+        "cues": [asdict(given["settings"]) for given in _writers(options).values()],
         "channels": options.channels,
     }
     return digest_bytes(json.dumps(content, sort_keys=True).encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from typing import IO
 
 from asr.decoding.hypothesis import Transcript
 from asr.formats.columns import channel, column, name, seconds
@@ -16,7 +16,7 @@ class CtmWriter:
     the reference's words as deleted.
     """
 
-    def write(self, transcript: Transcript, stream: TextIO) -> None:
+    def write(self, transcript: Transcript, stream: IO[str]) -> None:
         """Write one transcript."""
         words = timeline(transcript).words
         prefix = f"{name(transcript)} {channel(transcript)}"

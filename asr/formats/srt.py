@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TextIO
+from typing import IO
 
 from asr.decoding.hypothesis import Transcript
 from asr.formats.cues import DEFAULT, CueSettings, cues
@@ -11,7 +11,7 @@ from asr.formats.subtitles import write_cues
 
 # SRT has no escapes. A word joiner (invisible, of no width) after the first character keeps players
 # from taking a word for a tag (`<i>`), for the markup of ASS (`{\an8}`, `\N`) or for a line of
-# times. FFmpeg does the same with backslashes.
+# times.
 JOINER = "\u2060"
 MARKUP = re.compile(r"[<{\\]|--(?=>)")
 
@@ -22,7 +22,7 @@ class SrtWriter:
     def __init__(self, settings: CueSettings = DEFAULT) -> None:
         self.settings = settings
 
-    def write(self, transcript: Transcript, stream: TextIO) -> None:
+    def write(self, transcript: Transcript, stream: IO[str]) -> None:
         """Write one transcript."""
         write_cues(cues(transcript, self.settings), "srt", escaped, stream)
 

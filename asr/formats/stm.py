@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TextIO
+from typing import IO
 
 from asr.decoding.hypothesis import Transcript
 from asr.formats.columns import channel, column, name, seconds
@@ -28,7 +28,7 @@ class StmWriter:
     words that are recognised in a recording that is not in the reference stop sclite.
     """
 
-    def write(self, transcript: Transcript, stream: TextIO) -> None:
+    def write(self, transcript: Transcript, stream: IO[str]) -> None:
         """Write one transcript."""
         recording, side = name(transcript), channel(transcript)
         stream.write(f"{DEFINITION}\n")

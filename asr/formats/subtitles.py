@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TextIO
+from typing import IO
 
 from pysubs2 import SSAEvent, SSAFile
 
@@ -15,7 +15,7 @@ BACKSLASH = "\x00"
 
 
 def write_cues(
-    cues: Iterable[Cue], ending: str, escape: Callable[[str], str], stream: TextIO
+    cues: Iterable[Cue], ending: str, escape: Callable[[str], str], stream: IO[str]
 ) -> None:
     """Write cues as `srt` or `vtt`; `escape` keeps a word from being taken for markup."""
     file = SSAFile()

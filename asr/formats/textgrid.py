@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from typing import IO
 
 from praatio.utilities.textgrid_io import getTextgridAsStr
 
@@ -16,7 +16,7 @@ class TextGridWriter:
     Both fill the recording, with empty intervals where nothing is said.
     """
 
-    def write(self, transcript: Transcript, stream: TextIO) -> None:
+    def write(self, transcript: Transcript, stream: IO[str]) -> None:
         """Write one transcript."""
         content = timeline(transcript)
         labels = {

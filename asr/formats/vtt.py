@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TextIO
+from typing import IO
 
 from asr.decoding.hypothesis import Transcript
 from asr.formats.cues import DEFAULT, CueSettings, cues
@@ -16,7 +16,7 @@ class VttWriter:
     def __init__(self, settings: CueSettings = DEFAULT) -> None:
         self.settings = settings
 
-    def write(self, transcript: Transcript, stream: TextIO) -> None:
+    def write(self, transcript: Transcript, stream: IO[str]) -> None:
         """Write one transcript."""
         write_cues(cues(transcript, self.settings), "vtt", escaped, stream)
 

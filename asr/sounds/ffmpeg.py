@@ -10,6 +10,10 @@ from typing import Any
 from asr.sounds.sound import AudioError, Floats, check_file
 
 BLOCK_S = 20  # whole seconds, so that a block begins with a sample at any rate
+LOST_S = 1.0  # so much less than the header promises is no rounding
+ESTIMATED = frozenset((".aac",))  # has no header: FFmpeg estimates the length
+# FFmpeg does not find its way back to a time in these, so they are decoded in one piece.
+UNSEEKABLE = frozenset((".wma",))
 
 # What torchcodec says where a range has no sample.
 _NOTHING_THERE = "No audio frames were decoded"
@@ -33,14 +37,23 @@ class FfmpegSound:
         self.codec: str = found.codec or ""
 
     def blocks(self) -> Iterator[Floats]:
-        least_s = (self.frames or 0) / self.rate_hz
-        begin_s = 0
-        while (samples := self._played(begin_s, begin_s + BLOCK_S)) is not None or (
-            begin_s < least_s  # nothing is heard for so long
-        ):
-            if samples is not None:
-                yield samples
+        wanted = self.frames or 0
+        ending = Path(self._path).suffix.lower()
+        unseekable = ending in UNSEEKABLE
+        begin_s = count = 0
+        while True:
+            samples = self._played(begin_s, None if unseekable else begin_s + BLOCK_S)
             begin_s += BLOCK_S
+            if samples is not None:
+                count += len(samples)
+                yield samples
+            # Where nothing is found, something may come later: audio that begins after its video.
+            if unseekable or (samples is None and begin_s * self.rate_hz >= wanted):
+                break
+        if ending not in ESTIMATED and count < wanted - LOST_S * self.rate_hz:
+            raise AudioError(
+                "truncated", f"{self._path} breaks off: {count} of {wanted} samples can be read"
+            )
 
     def stretch(self, first: int, count: int) -> Floats:
         samples = self._played(first / self.rate_hz, (first + count) / self.rate_hz)
@@ -51,7 +64,7 @@ class FfmpegSound:
     def close(self) -> None:
         del self._decoder
 
-    def _played(self, start_s: float, end_s: float) -> Floats | None:
+    def _played(self, start_s: float, end_s: float | None) -> Floats | None:
         """The samples [S, C] between two times; None where there are none."""
         try:
             found = self._decoder.get_samples_played_in_range(start_s, end_s)

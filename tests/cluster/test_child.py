@@ -107,13 +107,11 @@ def test_a_worker_that_cannot_be_loaded_is_an_error_and_no_loop() -> None:
         do(DiesWhenLoaded(), 1)
 
 
-def test_nothing_is_left_where_the_program_is_killed(tmp_path: Path) -> None:
+def test_nothing_is_left_at_work_where_the_program_is_killed(tmp_path: Path) -> None:
     program = (
-        "import os, time\n"
         "from asr.cluster.executor import ProcessExecutor\n"
-        "child = ProcessExecutor().map(os.getpgid, [0])\n"
-        "print(next(child)[1], flush=True)\n"
-        "time.sleep(1000)\n"
+        "work = 'exec(\\'import os, time; print(os.getpid(), flush=True); time.sleep(1000)\\')'\n"
+        "next(ProcessExecutor().map(eval, [work]))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen(

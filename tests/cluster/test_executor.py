@@ -5,10 +5,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from asr.cluster import executor
+from asr.cluster import executor, ray
 from asr.cluster.executor import LocalExecutor, RayExecutor, choose_executor
 from asr.errors import UserError
 
@@ -104,7 +106,7 @@ def test_a_cluster_that_is_noted_but_gone_is_named_at_once(monkeypatch: pytest.M
 def test_what_compiled_code_writes_while_ray_starts_is_not_shown(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with executor._silent_stderr():
+    with ray._silent_stderr():
         os.write(2, b"gcs_client.cc: trying")
     os.write(2, b"shown")
     assert capfd.readouterr().err == "shown"
@@ -133,3 +135,19 @@ def test_nonsense_about_the_cluster_is_refused() -> None:
         choose_executor("slurm", 1, None)
     with pytest.raises(UserError, match="at least one"):
         choose_executor("ray", 0, None)
+
+
+def node(cpus: float, gpus: float = 0.0, alive: bool = True) -> dict[str, Any]:
+    return {"Alive": alive, "Resources": {"CPU": cpus, "GPU": gpus}}
+
+
+def test_there_are_as_many_workers_as_fit_on_the_nodes_that_are_there() -> None:
+    nodes = [node(8), node(3, 2), node(1, 4), node(16, 8, alive=False)]
+    cluster = SimpleNamespace(nodes=lambda: nodes)
+    assert executor._room(cluster, threads=1, gpus=False) == 12
+    assert executor._room(cluster, threads=2, gpus=False) == 5
+    assert executor._room(cluster, threads=1, gpus=True) == 3
+    with pytest.raises(UserError, match="has 9 free cores: "):
+        executor._room(cluster, threads=9, gpus=False)
+    with pytest.raises(UserError, match="has 4 free cores and a GPU: "):
+        executor._room(cluster, threads=4, gpus=True)

@@ -14,7 +14,8 @@ from asr.cluster.executor import LocalExecutor, Lost
 from asr.cluster.job import FILE_LOSSES, PART_LOSSES, Job
 from asr.cluster.journal import Journal
 from asr.cluster.plan import Choice, File, Part, Plan
-from asr.cluster.transcription import Done, Result, Settings
+from asr.cluster.transcription import Result, Settings
+from asr.cluster.writing import Done
 from asr.inputs import Failure, Recording
 
 
@@ -250,10 +251,12 @@ def test_a_stop_in_the_middle_leaves_what_is_recorded(
             if file.recording.name == "d":
                 raise KeyboardInterrupt
 
-    worker = Worker()
-    with pytest.raises(KeyboardInterrupt), Journal(tmp_path / "out") as journal:
+    with Journal(tmp_path / "out") as journal:
         plan = Plan(given, journal, "s", Choice(), 255)
-        Job(plan, journal, worker, LocalExecutor(), LocalExecutor(), Stopping(), True).run()  # type: ignore[arg-type]
+        here = LocalExecutor()
+        job = Job(plan, journal, Worker(), here, here, Stopping(), True)  # type: ignore[arg-type]
+        with pytest.raises(KeyboardInterrupt):
+            job.run()
     worker, watched, _ = run(tmp_path / "out", given)
     assert worker.calls == [["g"]]
     assert list(watched.outcomes) == ["g"]

@@ -152,7 +152,7 @@ def test_what_is_no_file_or_has_too_long_a_name_is_a_failure(tmp_path: Path) -> 
         Recording(str(tmp_path / "good.wav"), "a" * 51),
         Recording(str(tmp_path / "good.wav"), "é" * 25),
     ]
-    found = [file for file in survey(given, longest_name=50)]
+    found = list(survey(given, longest_name=50))
     assert [f.reason if isinstance(f, Failure) else f.size for f in found] == [
         "not-audio",
         "missing",

@@ -3,21 +3,26 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from matplotlib import image
 from numpy.typing import NDArray
 
 from asr import files
 from asr.cluster import parts, preprocess
-from asr.cluster.executor import LocalExecutor
-from asr.cluster.inputs import Inputs, gather_inputs
+from asr.cluster.executor import LocalExecutor, Lost, ProcessExecutor
+from asr.cluster.filters import Filters
+from asr.cluster.inputs import Inputs, gather_inputs, what_changed
 from asr.cluster.preprocess import prepare_corpus, summarise
-from asr.corpus import Corpus
+from asr.cluster.unfinished import unfinished
+from asr.corpus import Corpus, write_shard
 from asr.errors import UserError
 from asr.utterance import Listing, Utterance
 
@@ -194,24 +199,190 @@ class Interrupted(LocalExecutor):
         raise KeyboardInterrupt
 
 
-def test_an_interruption_leaves_the_old_corpus_and_nothing_else(
+class Noting(LocalExecutor):
+    """Notes down the parts that are asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def map(
+        self,
+        worker: Callable[[Any], Any],
+        items: Iterable[Any],
+        limit_s: Callable[[Any], float] | None = None,
+    ) -> Iterator[tuple[Any, Any]]:
+        for item in items:
+            self.asked.append(item.name)
+            yield item, worker(item)
+
+
+def test_a_stopped_preparation_is_gone_on_with_and_gives_the_same_bytes(
     tmp_path: Path, inputs: Inputs
 ) -> None:
+    prepare_corpus(inputs, tmp_path / "quiet", LocalExecutor())
     folder = tmp_path / "corpora" / "toy"
     with pytest.raises(KeyboardInterrupt):
         prepare_corpus(inputs, folder, Interrupted())
-    assert list(folder.parent.iterdir()) == []
-    prepare_corpus(inputs, folder, LocalExecutor())
-    before = content(folder)
+    [work] = folder.parent.iterdir()
+    assert work.name == f".toy.{inputs.key}.parts"
+    torn = work / ".train-part-00001-00000.arrow.ab12.partial"
+    torn.write_text("of a worker that was killed")
     with pytest.raises(KeyboardInterrupt):
         prepare_corpus(inputs, folder, Interrupted())
-    assert content(folder) == before
+    assert not torn.exists()
+    executor = Noting()
+    result = prepare_corpus(inputs, folder, executor)
+    assert executor.asked == ["train-part-00001", "train-part-00002"]
+    assert result.found == 40  # the test split, and a part of training
+    assert content(folder) == content(tmp_path / "quiet")
     assert list(folder.parent.iterdir()) == [folder]
 
 
-@pytest.mark.parametrize("free_writes", [0, 1, 4])
+def test_what_is_not_whole_is_made_again(tmp_path: Path, inputs: Inputs) -> None:
+    folder = tmp_path / "corpora" / "toy"
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(inputs, folder, Interrupted())
+    [shard] = folder.parent.glob(".toy.*/*.arrow")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    executor = Noting()
+    assert prepare_corpus(inputs, folder, executor).found == 0
+    assert executor.asked[0] == "test-part-00000"
+    assert summarise(folder).utterances == COUNT - 2
+
+
+def test_an_interruption_leaves_the_old_corpus_and_what_belongs_to_other_inputs_is_removed(
+    tmp_path: Path, inputs: Inputs
+) -> None:
+    folder = tmp_path / "corpora" / "toy"
+    prepare_corpus(inputs, folder, LocalExecutor())
+    before = content(folder)
+    keys = {inputs.key}
+    for number in (30, 31):
+        soundfile.write(tmp_path / "audio" / f"{number}.wav", samples_of(99), 16_000)
+        changed = gather_inputs("toy", Listing(inputs.utterances), "none")
+        assert changed.key not in keys
+        keys.add(changed.key)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_corpus(changed, folder, Interrupted())
+        assert content(folder) == before
+        assert {path.name for path in folder.parent.iterdir()} == {
+            "toy",
+            f".toy.{changed.key}.parts",
+        }
+
+
+@pytest.mark.parametrize(
+    "settings", [{"normaliser": "english"}, {"filters": Filters(min_duration_s=0.1)}]
+)
+def test_other_settings_do_not_go_on_with_it(inputs: Inputs, settings: dict[str, Any]) -> None:
+    given = {"normaliser": "none", "filters": Filters()} | settings
+    other = gather_inputs("toy", Listing(inputs.utterances), **given)
+    assert other.key != inputs.key
+
+
+def test_two_preparations_of_one_corpus_at_a_time_are_refused(
+    tmp_path: Path, inputs: Inputs
+) -> None:
+    folder = tmp_path / "corpora" / "toy"
+    with (
+        unfinished(folder, inputs.key),
+        pytest.raises(UserError, match=r"Another asr prepare is making \S+toy"),
+    ):
+        prepare_corpus(inputs, folder, LocalExecutor())
+
+
+def test_where_files_cannot_have_two_names_it_is_the_same_corpus(
+    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_corpus(inputs, tmp_path / "one", LocalExecutor())
+
+    def link(old: Path, new: Path) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(new))
+
+    monkeypatch.setattr(preprocess.os, "link", link)
+    prepare_corpus(inputs, tmp_path / "two", LocalExecutor())
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+class Losing(LocalExecutor):
+    """Loses the worker of each part of one split, so many times."""
+
+    def __init__(self, split: str, times: int) -> None:
+        self.split = split
+        self.times = times
+        self.lost: Counter[str] = Counter()
+
+    def map(
+        self,
+        worker: Callable[[Any], Any],
+        items: Iterable[Any],
+        limit_s: Callable[[Any], float] | None = None,
+    ) -> Iterator[tuple[Any, Any]]:
+        for item in items:
+            if item.split == self.split and self.lost[item.name] < self.times:
+                self.lost[item.name] += 1
+                yield item, Lost("its node was lost")
+            else:
+                yield item, worker(item)
+
+
+@pytest.mark.parametrize(("split", "times"), [("train", 1), ("test", 9)])
+def test_the_part_of_a_lost_worker_is_made_again_and_after_two_losses_with_care(
+    tmp_path: Path, inputs: Inputs, split: str, times: int
+) -> None:
+    prepare_corpus(inputs, tmp_path / "quiet", LocalExecutor())
+    executor = Losing(split, times)
+    prepare_corpus(inputs, tmp_path / "corpus", executor)
+    assert set(executor.lost.values()) == {min(times, 2)}  # then nothing is left to chance
+    assert content(tmp_path / "corpus") == content(tmp_path / "quiet")
+
+
+# Stands in front of the real one, and crashes over some files as a library may.
+CRASHING = """
+import os, signal, sys
+sys.path.remove(os.path.dirname(__file__))
+del sys.modules["soundfile"]
+import soundfile
+opens = soundfile.SoundFile.__init__
+def crashes(self, file, *words, **options):
+    if "deadly" in str(file):
+        signal.raise_signal(signal.SIGSEGV)
+    opens(self, file, *words, **options)
+soundfile.SoundFile.__init__ = crashes
+"""
+
+
+def test_what_crashes_its_decoder_is_named_and_left_out(
+    tmp_path: Path,
+    inputs: Inputs,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "soundfile.py").write_text(CRASHING)
+    monkeypatch.syspath_prepend(tmp_path / "library")
+    for number in (41, 43):
+        (tmp_path / "audio" / f"{number}.wav").rename(tmp_path / "audio" / f"deadly-{number}.wav")
+    utterances = [
+        replace(u, audio=u.audio.replace(f"{n}.wav", f"deadly-{n}.wav")) if n in (41, 43) else u
+        for n, u in enumerate(inputs.utterances)
+    ]
+    changed = gather_inputs("toy", Listing(utterances), "none")
+    result = prepare_corpus(changed, tmp_path / "corpus", ProcessExecutor())
+    assert result.rejected == {"crashed": 2, "missing": 1, "not-audio": 1}
+    corpus = Corpus.open(tmp_path / "corpus")
+    found = {r.id: r.detail for r in corpus.rejected if r.reason == "crashed"}
+    assert set(found) == {"u41", "u43"}
+    assert found["u41"].endswith(
+        "deadly-41.wav cannot be decoded: its process was killed by SIGSEGV"
+    )
+    assert sum(len(split) for split in corpus.splits.values()) == COUNT - 4
+    assert "asr: u43 is left out: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("free_writes", "left"), [(0, 0), (1, 0), (6, 1)])
 def test_a_full_disk_is_named_and_leaves_nothing_half_written(
-    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch, free_writes: int
+    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch, free_writes: int, left: int
 ) -> None:
     folder = tmp_path / "corpora" / "toy"
     real, done = os.fsync, []
@@ -222,10 +393,72 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(descriptor)
 
-    monkeypatch.setattr(files.os, "fsync", fsync)
-    with pytest.raises(UserError, match="No space left on device"):
-        prepare_corpus(inputs, folder, LocalExecutor())
-    assert list(folder.parent.iterdir()) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", fsync)
+        with pytest.raises(UserError, match="No space left on device"):
+            prepare_corpus(inputs, folder, LocalExecutor())
+    assert len(list(folder.parent.iterdir())) == left
+    assert not list(tmp_path.rglob("*.partial"))
+    prepare_corpus(inputs, folder, LocalExecutor())  # there is room again
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+# What a corpus was before anything could be filtered: runs and published figures hang on it.
+FINGERPRINT = "66910adfd8fa81385cb623768e48eb2b"
+
+
+def test_without_filters_shards_and_fingerprint_are_what_they_always_were(
+    tmp_path: Path, inputs: Inputs
+) -> None:
+    result = prepare_corpus(inputs, tmp_path / "corpus", LocalExecutor())
+    assert result.fingerprint == FINGERPRINT
+    train = [n for n in range(COUNT) if n % 10]
+    for name, numbers in {
+        "test-00000": [n for n in range(COUNT) if n % 10 == 0],
+        "train-00000": train[:32],
+        "train-00001": train[32:64],
+        "train-00002": train[64:],
+    }.items():
+        with write_shard(tmp_path / "by-hand.arrow") as shard:
+            for n in numbers:
+                if n not in (20, 21):
+                    shard.add(f"u{n}", f"s{n % 3}", f"text {n}", samples_of(n))
+        by_hand = (tmp_path / "by-hand.arrow").read_bytes()
+        assert (tmp_path / "corpus" / f"{name}.arrow").read_bytes() == by_hand
+
+
+def test_filters_leave_out_of_training_and_do_not_count_as_unusable(
+    tmp_path: Path, inputs: Inputs
+) -> None:
+    filters = Filters(min_duration_s=0.105, max_duration_s=0.14)  # 1,680 and 2,240 samples
+    limited = gather_inputs("toy", Listing(inputs.utterances), "none", filters)
+    result = prepare_corpus(limited, tmp_path / "corpus", LocalExecutor())
+    corpus = Corpus.open(tmp_path / "corpus")
+    kept = [n for n in range(8, 65) if n % 10 and n != 21]
+    assert corpus.splits["train"].ids == [f"u{n}" for n in kept]
+    assert len(corpus.splits["test"]) == 7  # all that can be decoded
+    assert result.rejected == {
+        "filtered-long": 9,
+        "filtered-short": 7,
+        "missing": 1,
+        "not-audio": 1,
+    }
+    assert result.rejected_share == 2 / COUNT
+    assert what_changed(tmp_path / "corpus", limited) is None
+    assert what_changed(tmp_path / "corpus", inputs) == (
+        "filters changed from prepare.min_duration_s=0.105 prepare.max_duration_s=0.14 to none"
+    )
+
+
+def test_the_picture_stands_beside_the_index_and_is_no_part_of_the_fingerprint(
+    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_picture = prepare_corpus(inputs, tmp_path / "one", LocalExecutor())
+    width, height = image.imread(tmp_path / "one" / "corpus.png").shape[1::-1]
+    assert (width, height) == (924, 352)
+    monkeypatch.setattr(preprocess, "draw_durations", lambda path, splits: None)
+    without = prepare_corpus(inputs, tmp_path / "two", LocalExecutor())
+    assert without.fingerprint == with_picture.fingerprint
 
 
 def test_the_index_names_the_command(tmp_path: Path, inputs: Inputs) -> None:

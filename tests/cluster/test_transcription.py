@@ -16,7 +16,9 @@ from asr.bundle import Bundle
 from asr.cluster import transcription as module
 from asr.cluster.journal import FOLDER, Journal
 from asr.cluster.plan import File, Part
-from asr.cluster.transcription import Done, Settings, Transcriber, Trial
+from asr.cluster.reading import Reader
+from asr.cluster.transcription import Settings, Transcriber, Trial
+from asr.cluster.writing import Done
 from asr.errors import UserError
 from asr.files import digest_file
 from asr.inputs import Failure, Recording
@@ -150,11 +152,10 @@ def test_a_file_that_does_not_come_is_given_up_and_the_others_are_not(
 
     expected = texts(Transcriber(Settings("none"), tiny_bundle), part)
     monkeypatch.setattr(audio, "load", load)
-    patient = Transcriber(Settings("none", timeout_s=60.0), tiny_bundle)
     monkeypatch.setattr(
-        patient, "_limit_s", lambda file: 0.01 if file.recording.path == stuck else 60.0
+        Reader, "_limit_s", lambda _, file: 0.01 if file.recording.path == stuck else 60.0
     )
-    found = texts(patient, part)
+    found = texts(Transcriber(Settings("none"), tiny_bundle), part)
     release.set()
     assert found == [*expected[:2], "timed-out", *expected[3:]]
 
@@ -173,8 +174,8 @@ def test_each_channel_of_a_call_is_transcribed_by_itself(
         settings = settings_of(out, journal, split_channels=True, formats=("txt", "ctm"))
         Transcriber(settings, tiny_bundle)(part)
     for number, transcript in enumerate(alone, start=1):
-        assert (out / f"call.wav.{number}.txt").read_text() == transcript.text + "\n"
-        lines = (out / f"call.wav.{number}.ctm").read_text().splitlines()
+        assert (out / f"call.{number}.txt").read_text() == transcript.text + "\n"
+        lines = (out / f"call.{number}.ctm").read_text().splitlines()
         assert {line.split()[1] for line in lines} == {str(number)}
 
 
@@ -206,7 +207,7 @@ def test_a_recording_beyond_the_limit_is_a_failure_that_names_the_option(
     (failure,) = Transcriber(Settings("none"), tiny_bundle).recognise(part)
     assert isinstance(failure, Failure)
     assert failure.reason == "too-long"
-    assert "lasts 25.0 hours, more than the 24 that --max-hours allows" in failure.detail
+    assert "day.wav lasts more than 24 hours (--max-hours)" in failure.detail
 
 
 def test_a_worker_whose_run_is_over_writes_nothing(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,6 +89,20 @@ def test_too_many_left_out_is_status_1_every_time(
     assert "11 utterances, 0.00 hours, 1 left out" in capsys.readouterr().out
 
 
+def test_what_filters_leave_out_is_said_and_no_failure(
+    manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(manifest, "prepare.max_chars_per_s=40", "prepare.min_snr_db=-100") == 0
+    said = capsys.readouterr().out  # "number 10" in 0.2 s is 45 characters a second
+    assert "  left out: 2 (16.67%), listed in corpora/custom/rejected.jsonl\n" in said
+    assert "    filtered-fast        2\n" in said
+    assert run(manifest) == 0
+    assert capsys.readouterr().out.startswith(
+        "corpus corpora/custom is prepared again: filters changed from"
+        " prepare.max_chars_per_s=40 prepare.min_snr_db=-100 to none\n"
+    )
+
+
 def test_an_output_folder_that_cannot_be_written_is_named(manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "corpus"):
@@ -96,7 +111,7 @@ def test_an_output_folder_that_cannot_be_written_is_named(manifest: Path, tmp_pa
     assert (tmp_path / "file").read_text() == ""
 
 
-def test_a_tiny_disk_that_fills_up_is_named_and_left_empty(tmp_path: Path) -> None:
+def test_a_tiny_disk_that_fills_up_is_named_and_nothing_looks_whole(tmp_path: Path) -> None:
     manifest = make_manifest(tmp_path / "audio", count=20, seconds=3.0)
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -106,7 +121,8 @@ def test_a_tiny_disk_that_fills_up_is_named_and_left_empty(tmp_path: Path) -> No
     try:
         with pytest.raises(UserError, match="No space left on device"):
             run(manifest, f"prepare.folder={disk / 'corpus'}")
-        assert list(disk.iterdir()) == []
+        assert list(disk.rglob("*.partial")) == []
+        assert not (disk / "corpus").exists()
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -151,7 +167,7 @@ def test_two_processes_on_ray_make_the_same_corpus_as_one(tmp_path: Path) -> Non
     ("stop", "workers"),
     [(signal.SIGKILL, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2), (signal.SIGINT, 2)],
 )
-def test_a_stopped_preparation_leaves_nothing_that_looks_whole(
+def test_a_stopped_preparation_leaves_no_corpus_and_the_next_goes_on_with_its_parts(
     tmp_path: Path, stop: signal.Signals, workers: int
 ) -> None:
     manifest = make_manifest(tmp_path / "audio", count=100, seconds=8.0)
@@ -165,7 +181,7 @@ def test_a_stopped_preparation_leaves_nothing_that_looks_whole(
         stderr=subprocess.PIPE,
     )
     deadline = time.monotonic() + 120
-    while not list(folder.parent.glob(".custom.*/*-part-*.arrow")):
+    while not list(folder.parent.glob(".custom.*/*-part-*.json")):
         if process.poll() is not None:
             said = process.communicate()[1].decode()
             skip_if_too_busy(said)
@@ -179,33 +195,58 @@ def test_a_stopped_preparation_leaves_nothing_that_looks_whole(
     expected = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
     assert process.returncode == expected[stop]
     assert not folder.exists()
-    if stop != signal.SIGKILL:
-        assert list(folder.parent.iterdir()) == []
-    subprocess.run(command(manifest, folder), cwd=tmp_path, env=environment, check=True)
+    [work] = folder.parent.iterdir()
+    assert work.name.endswith(".parts")
+    again = subprocess.run(
+        command(manifest, folder),
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert re.search(r"prepared in \S+ s \(\d+ were there from before\)", again.stdout)
     assert list(folder.parent.iterdir()) == [folder]
     assert sum(len(split) for split in Corpus.open(folder).splits.values()) == 100
+
+
+# In place of the library through which all audio is read.
+CLOSED = """
+import os, sys
+path = sys.path[:]
+sys.path.remove(os.path.dirname(__file__))
+del sys.modules["soundfile"]
+import soundfile
+soundfile.SoundFile = None
+sys.path[:] = path
+"""
 
 
 def test_the_second_time_opens_no_audio_and_loads_no_torch(tmp_path: Path, real_data) -> None:  # type: ignore[no-untyped-def]
     root = real_data("an4")
     prepare = (
-        "import sys, soundfile\n"
+        "import sys\n"
         "from asr.commands.compose import compose\n"
         "from asr.commands.prepare import prepare\n"
-        "{before}\n"
         f"status = prepare(compose(['recipe=an4', 'recipe.root={root}', *sys.argv[1:]]))\n"
-        "assert not {{'torch', 'ray', 'lightning'}} & set(sys.modules)\n"
+        "assert not {'torch', 'ray', 'lightning'} & set(sys.modules)\n"
         "sys.exit(status)\n"
     )
-    closed = "soundfile.SoundFile = None"  # through which all audio is read
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "soundfile.py").write_text(CLOSED)
 
-    def run(before: str, *words: str) -> int:
-        command = [sys.executable, "-c", prepare.format(before=before), *words]
+    def run(*words: str, path: Path | None = None) -> int:
+        paths = [str(path), str(REPOSITORY)] if path else [str(REPOSITORY)]
         return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, timeout=200, check=False
+            [sys.executable, "-c", prepare, *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            timeout=200,
+            check=False,
         ).returncode
 
-    assert run("") == 0
-    assert run(closed) == 0
-    assert run(closed, "prepare.folder=another") == 1  # where all of it has to be read
+    closed = tmp_path / "closed"
+    assert run() == 0
+    assert run(path=closed) == 0
+    assert run("prepare.folder=another", path=closed) == 1  # where all of it has to be read

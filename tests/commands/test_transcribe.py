@@ -338,6 +338,15 @@ def test_without_a_folder_only_one_format_can_be_printed(model: Path, audio: Pat
         transcribe(model, audio, formats=BOTH)
 
 
+def test_what_makes_a_file_of_its_own_is_printed_for_one_input_only(
+    model: Path, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert transcribe(model, audio / "a.wav", formats=["vtt"]) == 0
+    assert capsys.readouterr().out.startswith("WEBVTT\n")
+    with pytest.raises(UserError, match="Several of vtt are no file"):
+        transcribe(model, audio, formats=["vtt"])
+
+
 def test_an_input_is_never_overwritten_by_its_output(model: Path, audio: Path) -> None:
     recording = audio / "a.txt"
     (audio / "a.wav").rename(recording)

@@ -61,6 +61,11 @@ def test_slow_words_make_cues_that_end_in_time(transcript: Make) -> None:
     assert [shown(cue) for cue in found] == [["a b c"], ["d e"], ["f g h"]]
 
 
+def test_a_phrase_too_slow_for_a_cue_is_shared_out_evenly(transcript: Make) -> None:
+    found = list(cues(transcript(*steady("a " * 11, word_s=1.4))))  # five fit into 7 s
+    assert [len(shown(cue)[0].split()) for cue in found] == [4, 3, 4]  # and not 5, 3 and 3
+
+
 def test_lines_are_balanced_and_not_filled(transcript: Make) -> None:
     text = "the quick brown fox jumps over the lazy dog again"  # 49 characters
     (cue,) = cues(transcript(*steady(text)))
@@ -130,7 +135,7 @@ def test_a_setting_outside_its_range_is_refused(name: str, side: int) -> None:
 
 
 def test_half_a_character_is_refused() -> None:
-    with pytest.raises(UserError, match=r"line_width is 20\\.5, but must be whole"):
+    with pytest.raises(UserError, match=r"line_width is 20\.5, but must be whole"):
         CueSettings(line_width=20.5)  # type: ignore[arg-type]
 
 

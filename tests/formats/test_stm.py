@@ -42,9 +42,9 @@ def rows(text: str) -> list[tuple[list[str], float, float, str, list[str]]]:
 def test_a_line_is_name_channel_speaker_start_end_label_and_words(
     transcript: Make, written: Written
 ) -> None:
-    words = [("a", 0.5, 1), ("b", 1.4, 2), ("c", 3, 4)]
+    words = [("a", 0.5, 1), ("b", 1.4, 2), ("c", 2.5, 3)]
     assert written(StmWriter(), transcript(*words, duration_s=5, channel=2)) == (
-        f"{HEADER}a 2 a-2 0.000 2.500 <O> a b\na 2 a-2 2.500 5.000 <O> c\n"
+        f"{HEADER}a 2 a-2 0.000 2.250 <O> a b\na 2 a-2 2.250 5.000 <O> c\n"
     )
 
 

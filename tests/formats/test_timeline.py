@@ -20,6 +20,7 @@ def test_times_that_can_be_written_stay_to_the_millisecond(transcript: Make) -> 
     content = timeline(transcript(("a", 0.1234, 0.5), ("b", 0.5, 1.9996), duration_s=2.0006))
     assert [(word.start_ms, word.end_ms) for word in content.words] == [(123, 500), (500, 2000)]
     assert content.duration_ms == 2000
+    assert timeline(transcript(duration_s=1.001)).duration_ms == 1001  # 1000.9999… as a product
 
 
 @pytest.mark.parametrize(
@@ -45,12 +46,12 @@ def test_words_of_a_recording_without_a_length_have_a_millisecond_each(transcrip
 
 
 def test_a_word_too_long_is_cut_into_even_pieces_that_share_its_time(transcript: Make) -> None:
-    words = timeline(transcript(("abcdefghij", 1.0, 2.0), ("kl", 2.0, 3.0)), longest=4).words
+    words = timeline(transcript(("kl", 0.0, 1.0), ("abcdefghij", 1.0, 2.0)), longest=4).words
     assert [(word.text, word.start_ms, word.end_ms, word.spaced) for word in words] == [
-        ("abc", 1000, 1300, False),
+        ("kl", 0, 1000, False),
+        ("abc", 1000, 1300, True),
         ("def", 1300, 1600, False),
         ("ghij", 1600, 2000, False),
-        ("kl", 2000, 3000, True),
     ]
 
 

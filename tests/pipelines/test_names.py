@@ -1,4 +1,4 @@
-"""`torchaudio:NAME` is opened where a folder is, without a network, or with a line that says why not."""
+"""`torchaudio:NAME` is opened as a folder is, or a line says why not; no network is needed."""
 
 from __future__ import annotations
 

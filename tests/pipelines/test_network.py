@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +39,7 @@ def test_emissions_are_those_that_torchaudio_computes(
     emissions, lengths = open_model(f"torchaudio:{name}").emissions([waveform])
     expected = emissions_of_torchaudio(pipeline, waveform)
     assert lengths.tolist() == [len(expected)] == [124]  # 1 + (40,000 - 400) // 320
-    assert len(set(expected.argmax(-1).tolist())) > 10  # a network that hears something
+    assert len(set(expected.argmax(-1).tolist())) > 5  # a network that hears something
     torch.testing.assert_close(emissions[0], expected, atol=1e-5, rtol=0)
 
 
@@ -145,14 +144,3 @@ def test_its_digest_is_that_of_what_changes_the_text(installed: Installed) -> No
     other = open_model(f"torchaudio:{BASE}")
     other.decoder = {"name": "beam"}
     assert first.digest != other.digest
-
-
-def test_a_decoder_with_a_lexicon_takes_its_letters(
-    installed: Installed, tmp_path: Path, noise: Noise
-) -> None:
-    installed(BASE)
-    bundle = open_model(f"torchaudio:{BASE}")
-    (tmp_path / "words.txt").write_text("It's\nHI\n")
-    bundle.search = bundle.build_decoder({"name": "beam", "lexicon": str(tmp_path / "words.txt")})
-    [transcript] = bundle.transcribe([noise(32_000)])
-    assert set(transcript.text.split()) <= {"it's", "hi"}

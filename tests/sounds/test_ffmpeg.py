@@ -54,9 +54,10 @@ class Decoder:
             codec="opus",
         )
 
-    def get_samples_played_in_range(self, start_s: float, end_s: float) -> SimpleNamespace:
+    def get_samples_played_in_range(self, start_s: float, end_s: float | None) -> SimpleNamespace:
         first, last = (
-            max(0, round((time_s - self.begin_s) * self.rate_hz)) for time_s in (start_s, end_s)
+            max(0, round((time_s - self.begin_s) * self.rate_hz))
+            for time_s in (start_s, 1e6 if end_s is None else end_s)
         )
         part = self.samples[:, first:last]
         self.played.append(part.shape[1])
@@ -103,7 +104,7 @@ def test_pieces_are_what_is_loaded_at_once(
 def test_audio_that_begins_a_minute_after_the_video_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    samples = tone(440, 16_000, 30.0)[None]
+    samples = tone(440, 16_000, 95.0)[None]
     stand_in(monkeypatch, Decoder(samples, 16_000, 95.0, begin_s=65.0))
     np.testing.assert_array_equal(joined(tmp_path / "a.mkv"), samples[0])
 
@@ -125,6 +126,27 @@ def test_no_more_than_the_limit_is_decoded_whatever_the_header_says(
         assert sum(decoder.played) == (0 if duration_s == 1e5 else 40 * 16_000)
 
 
+def test_samples_that_are_promised_and_not_found_are_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = Decoder(np.zeros((1, 1_000_000), np.float32), 16_000, 65.0)
+    stand_in(monkeypatch, decoder)
+    with pytest.raises(AudioError, match="1000000 of 1040000 samples can be read") as caught:
+        load(tmp_path / "a.mp4")
+    assert caught.value.reason == "truncated"
+    decoder.metadata.duration_seconds_from_header = 63.0  # half a second: rounded
+    assert len(load(tmp_path / "a.mp4")) == 1_000_000
+
+
+def test_what_cannot_be_sought_in_is_decoded_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = Decoder(tone(440, 16_000, 65.0)[None], 16_000, 65.0)
+    stand_in(monkeypatch, decoder)
+    np.testing.assert_array_equal(joined(tmp_path / "a.wma"), decoder.samples[0])
+    assert decoder.played == [65 * 16_000]
+
+
 def test_a_decoder_that_stumbles_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = Decoder(np.zeros((1, 2_000_000), np.float32), 16_000, 125.0)
     play = decoder.get_samples_played_in_range
@@ -136,7 +158,7 @@ def test_a_decoder_that_stumbles_says_so(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(decoder, "get_samples_played_in_range", broken)
     stand_in(monkeypatch, decoder)
-    with pytest.raises(AudioError, match="a.mp4 breaks off: Invalid data found") as caught:
+    with pytest.raises(AudioError, match=r"a\.mp4 breaks off: Invalid data found") as caught:
         load(tmp_path / "a.mp4")
     assert caught.value.reason == "truncated"
 
@@ -163,3 +185,17 @@ def test_an_m4a_is_read(tmp_path: Path) -> None:
     assert reason_of(path, 1.0, 9.0) == "bad-segment"
     path.write_bytes(path.read_bytes()[:1_000])
     assert reason_of(path) == "not-audio"
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("ending", ["m4a", "mp4", "aac"])
+def test_pieces_of_a_file_are_what_ffmpeg_decodes_at_once(tmp_path: Path, ending: str) -> None:
+    generator = np.random.default_rng(0)
+    samples = generator.normal(0, 0.05, (2, 45 * 48_000)).astype(np.float32)
+    path = tmp_path / f"a.{ending}"
+    AudioEncoder(torch.from_numpy(samples), sample_rate=48_000).to_file(str(path))
+    sound = ffmpeg.FfmpegSound(path)
+    whole = sound._decoder.get_samples_played_in_range(0.0, None).data.numpy().T
+    pieces = list(ffmpeg.FfmpegSound(path).blocks())
+    assert [len(piece) for piece in pieces[:2]] == [20 * 48_000] * 2
+    np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-5)

@@ -31,8 +31,10 @@ def services() -> dict[str, Any]:
 
 def test_the_cpu_image_leaves_out_cuda_and_nothing_else() -> None:
     locked = requirements("requirements.lock")
-    cuda = {name for name in locked if re.match(r"nvidia-|cuda-|triton$|torch$", name)}
+    cuda = {name for name in locked if re.match(r"nvidia-|cuda-|triton$|torch$|torchaudio$", name)}
     assert set(requirements("docker/left-out-cpu.txt")) == cuda
+    dockerfile = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
+    assert f" torchaudio=={locked['torchaudio']}+cpu " in dockerfile
     assert requirements("docker/torch-cpu.txt") == {"torch": f"{locked['torch']}+cpu"}
 
 
@@ -53,7 +55,7 @@ def test_every_service_builds_a_stage_that_there_is(services: dict[str, Any]) ->
     for service in (*services.values(), *cuda.values()):
         assert service["build"]["target"] in stages
         assert service["image"] == f"asr:{service['build']['target']}"
-    assert re.findall(r"^USER (.*)$", dockerfile, re.MULTILINE) == ["asr", "asr"]
+    assert re.findall(r"^USER (.*)$", dockerfile, re.MULTILINE) == ["1000:1000", "1000:1000"]
     assert services["worker"]["deploy"]["replicas"] == 2
 
 
