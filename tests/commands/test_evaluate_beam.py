@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import inspect
 import json
 import re
@@ -204,6 +205,25 @@ def test_a_model_keeps_its_decoder_with_all_files_and_gives_the_same_elsewhere(
     shutil.rmtree("elsewhere")
     assert transcribe("copy", ["one.wav"], None, ["txt"], {}) == 0
     assert capsys.readouterr().out == f"{heard[0]}\n"
+
+
+def test_a_decoder_is_kept_where_the_same_evaluation_is_there_already(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(*WITH_FILES)
+    run(*WITH_FILES, "decoder.keep=true")
+    output, errors = capsys.readouterr()
+    assert "Evaluated already" in output
+    assert "uses this decoder from now on" in errors
+    assert asr.load(MODEL).decoder["name"] == "beam"
+
+
+def test_a_gzipped_lexicon_is_kept_and_read_again() -> None:
+    Path("words.gz").write_bytes(gzip.compress(Path("words.txt").read_bytes()))
+    run("decoder.lexicon=words.gz", "decoder.keep=true")
+    heard = hypotheses()
+    Path("words.gz").unlink()
+    assert [one.text for one in asr.load(MODEL).transcribe([f"{id}.wav" for id in TEXTS])] == heard
 
 
 def test_a_decoder_that_is_replaced_leaves_no_files_behind() -> None:
