@@ -19,6 +19,7 @@ from asr.decoding.confidence import Calibration, calibrated, shared
 from asr.decoding.hotwords import HotwordList, no_hotwords
 from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.lexicon import Lexicon
+from asr.decoding.settings import check_counts, check_scores, check_thresholds
 from asr.decoding.shares import word_shares
 from asr.decoding.words import TimedUnit, words_of
 from asr.errors import UserError
@@ -67,16 +68,13 @@ class BeamDecoder:
         beam_threshold: float = 16.0,
         calibration: Mapping[str, float] | Calibration | None = None,
     ) -> None:
-        for name, number in (("beam", beam), ("nbest", nbest), ("tokens", tokens)):
-            if number < 1:
-                raise UserError(f"decoder.{name}={number} must be at least 1.")
-        for name, value in (("alpha", alpha), ("beta", beta), ("unknown_score", unknown_score)):
-            if value is not None and not math.isfinite(value):
-                raise UserError(f"decoder.{name}={value} is no number.")
-        least = {"alpha": alpha, "token_threshold": token_threshold}
-        for name, value in {**least, "beam_threshold": beam_threshold}.items():
-            if not value >= 0:
-                raise UserError(f"decoder.{name}={value} must be 0 or more.")
+        check_counts(beam=beam, nbest=nbest, tokens=tokens)
+        check_scores(
+            alpha=alpha, beta=beta, unknown_score=unknown_score, hotword_weight=hotword_weight
+        )
+        check_thresholds(
+            alpha=alpha, token_threshold=token_threshold, beam_threshold=beam_threshold
+        )
         self.units = units
         self.seconds_per_frame = seconds_per_frame
         self.offset_s = offset_s
@@ -100,8 +98,7 @@ class BeamDecoder:
         if lexicon is not None:
             vocabulary = grammar.Vocabulary.of_lexicon(lexicon, units)
         elif model is not None and model.kind == "words":
-            words = [word for word in model.words if word not in ("<s>", "</s>", "<unk>")]
-            vocabulary = grammar.Vocabulary.of_words(words)
+            vocabulary = grammar.Vocabulary.of_words(grammar.words_of(model, units))
         self.words = vocabulary.words if vocabulary else ()
         closed = lexicon is not None and (phones or unknown_score is None)
         self._labels = grammar.labels_of(units, model, {} if phones else heard)

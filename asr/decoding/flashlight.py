@@ -16,10 +16,12 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from asr.decoding import grammar
 from asr.decoding.alignment import align
 from asr.decoding.confidence import Calibration, calibrated
 from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.lexicon import Lexicon
+from asr.decoding.settings import check_counts, check_scores, check_thresholds
 from asr.decoding.words import TimedUnit, words_of
 from asr.errors import UserError
 from asr.language.arpa import write_arpa
@@ -81,12 +83,9 @@ class FlashlightDecoder:
                 f"decoder=flashlight needs flashlight-text ({error}): "
                 "pip install 'asr[flashlight]'."
             ) from None
-        for name, number in (("beam", beam), ("nbest", nbest), ("tokens", tokens)):
-            if number < 1:
-                raise UserError(f"decoder.{name}={number} must be at least 1.")
-        for name, value in (("alpha", alpha), ("beta", beta)):
-            if not math.isfinite(value):
-                raise UserError(f"decoder.{name}={value} is no number.")
+        check_counts(beam=beam, nbest=nbest, tokens=tokens)
+        check_scores(alpha=alpha, beta=beta)
+        check_thresholds(alpha=alpha, beam_threshold=beam_threshold)
         self.units = units
         self.seconds_per_frame = seconds_per_frame
         self.offset_s = offset_s
@@ -214,12 +213,7 @@ def _spellable(model: NgramModel, units: Units) -> tuple[str, ...]:
         UserError: there are none.
     """
     letters = set(units.symbols[1:]) - {SPACE}
-    marks = {model.start_id, model.end_id, model.unknown_id}
-    words = tuple(
-        word
-        for word_id, word in enumerate(model.words)
-        if word_id not in marks and set(word) <= letters
-    )
+    words = tuple(word for word in grammar.words_of(model, units) if set(word) <= letters)
     if not words:
         raise UserError("decoder.lm: the model can spell none of the language model's words.")
     return words

@@ -131,6 +131,13 @@ class Vocabulary:
         return cls(words, owner, codes.astype(np.uint64), begins.astype(np.int64), False)
 
 
+def words_of(model: NgramModel, units: Units) -> tuple[str, ...]:
+    """The words of a language model; of one in capitals as units that have none write them."""
+    if model.upper_case and all(symbol == symbol.lower() for symbol in units.symbols):
+        return tuple(dict.fromkeys(map(str.lower, model.vocabulary)))
+    return model.vocabulary
+
+
 def trie_of(
     vocabulary: Vocabulary | None,
     closed: bool,

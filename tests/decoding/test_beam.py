@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -149,6 +150,15 @@ def test_words_are_weighed_by_their_model_and_counted(tmp_path: Path, units: Uni
         for text, p in summed(log_probs, spelled(units)).items()
     }
     check(decoded(units, log_probs, lm=tmp_path / "lm.arpa", alpha=0.7, beta=0.4)[0], expected)
+
+
+def test_a_model_in_capitals_gives_what_the_same_in_small_letters_gives(tmp_path: Path) -> None:
+    (tmp_path / "lm.arpa").write_text(ARPA)
+    in_capitals = re.sub(r"\b(ab?|unk)\b", lambda found: found[0].upper(), ARPA)
+    (tmp_path / "capitals.arpa").write_text(in_capitals)
+    log_probs = emissions(5, len(LETTERS.symbols), 1)
+    found = decoded(LETTERS, log_probs, lm=tmp_path / "capitals.arpa", alpha=0.7)[0]
+    check(found, decoded(LETTERS, log_probs, lm=tmp_path / "lm.arpa", alpha=0.7)[0])
 
 
 @pytest.mark.parametrize("units", [LETTERS, WHOLE])
@@ -320,6 +330,7 @@ def test_where_no_word_of_the_lexicon_fits_to_the_end_the_unfinished_one_is_left
         ({"nbest": 0}, "decoder.nbest=0 must be at least 1"),
         ({"alpha": math.nan}, "decoder.alpha=nan is no number"),
         ({"beta": math.inf}, "decoder.beta=inf is no number"),
+        ({"hotword_weight": math.nan}, "decoder.hotword_weight=nan is no number"),
         ({"alpha": -0.5}, "decoder.alpha=-0.5 must be 0 or more"),
         ({"token_threshold": math.nan}, "decoder.token_threshold=nan must be 0 or more"),
         ({"beam_threshold": -1.0}, "decoder.beam_threshold=-1.0 must be 0 or more"),
