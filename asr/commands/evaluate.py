@@ -61,7 +61,7 @@ def evaluate(config: Config) -> int:
     bundle = _load(folder, config)
     digest = bundle.digest
     settings = decoders.settings_of(config)
-    validation = Validation(config, bundle, digest, corpus, notes)
+    validation = Validation(config, bundle, corpus, notes)
     if decoders.asked_to(config, "tune"):
         settings = weights.tuned(validation, settings)
     if decoders.asked_to(config, "calibrate"):

@@ -44,13 +44,17 @@ def trained_on_split(trained: Mapping[str, Any], corpus: Corpus, split: str) -> 
 
 @dataclass(frozen=True)
 class Validation:
-    """A model, its digest, and the corpus on whose validation split something is to be found."""
+    """A model, and the corpus on whose validation split something is to be found."""
 
     config: Config
     bundle: Bundle
-    digest: str
     corpus: Corpus
     notes: Console
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the model, whatever decoder it has kept: what is found is for another."""
+        return self.bundle.digest_of_emissions
 
     @property
     def seen(self) -> bool:
