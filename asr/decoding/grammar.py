@@ -52,6 +52,22 @@ def text_of(units: Units, label: int) -> str:
     return units.symbols[label].removeprefix(MARK if role == states.BEGIN else "")
 
 
+def alphabet_of(units: Units) -> frozenset[str] | None:
+    """The characters that labels spell; None of phones."""
+    if isinstance(units, PhoneUnits):
+        return None
+    return frozenset("".join(text_of(units, label) for label in range(len(units.symbols))))
+
+
+def words_heard(units: Units, closed: Sequence[str] | None) -> frozenset[str] | None:
+    """The only words that can be heard, `closed` those of a lexicon that has all; None: any."""
+    only = None if closed is None else frozenset(closed)
+    if not isinstance(units, WordUnits):
+        return only
+    own = frozenset(units.symbols[1:])
+    return own if only is None else own & only
+
+
 def labels_of(units: Units, ngrams: NgramModel | None, heard: dict[str, int]) -> Labels:
     """Roles and texts of all labels.
 

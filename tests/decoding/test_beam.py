@@ -264,6 +264,18 @@ def test_a_hotword_is_heard_in_phones_too(tmp_path: Path) -> None:
         assert found[text] == pytest.approx(score + 2.0 * text.split().count("two"), abs=1e-6)
 
 
+def test_a_hotword_that_can_never_be_heard_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "hot.txt").write_text("ab\n")
+    (tmp_path / "words.txt").write_text("b\na\n")
+    listed = {"lexicon": tmp_path / "words.txt", "hotwords": tmp_path / "hot.txt"}
+    with pytest.raises(UserError, match="hot.txt:1: 'ab' is none of the words"):
+        BeamDecoder(LETTERS, 0.04, **listed)
+    BeamDecoder(LETTERS, 0.04, **listed, unknown_score=-1.0)
+    with pytest.raises(UserError, match="hot.txt:1: 'ab' is none of the words"):
+        BeamDecoder(WordUnits((BLANK, "a", "b")), 0.04, hotwords=tmp_path / "hot.txt")
+    BeamDecoder(WHOLE, 0.04, hotwords=tmp_path / "hot.txt")
+
+
 def test_a_narrow_beam_finds_nothing_better_than_a_wide_one_and_mostly_the_same() -> None:
     same = 0
     for seed in range(20):
