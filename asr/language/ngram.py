@@ -241,8 +241,15 @@ class NgramModel:
             return "a suffix leads astray"
         if (self.suffix[1:] == node[1:]).any():
             return "an n-gram is its own suffix"
-        if np.isnan(self.log_prob).any() or not np.isfinite(self.backoff).all():
+        if not np.isfinite(self.log_prob).all() or not np.isfinite(self.backoff).all():
             return "a probability is no number"
+        if self.order != len(levels(first)):
+            return "its order is not that of its n-grams"
+        try:
+            if len(set(self.words)) < words:
+                return "a word stands twice"
+        except UnicodeDecodeError:
+            return "a word is not UTF-8"
         return ""
 
 
