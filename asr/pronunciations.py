@@ -1,4 +1,4 @@
-"""Pronunciation dictionaries and lists of words: the lines of a file, as whoever reads one needs."""
+"""Pronunciation dictionaries and lists of words: the lines of a file, whoever reads it."""
 
 from __future__ import annotations
 

@@ -42,9 +42,7 @@ def initial_bundle(config: Config) -> Bundle | None:
 def lineage(trained: Mapping[str, Any]) -> dict[str, Any]:
     """Of what a bundle was trained on: recipe, run, corpus and splits, and `init` before it."""
     return {
-        key: trained[key]
-        for key in ("recipe", "run", "corpus", "splits", "init")
-        if key in trained
+        key: trained[key] for key in ("recipe", "run", "corpus", "splits", "init") if key in trained
     }
 
 

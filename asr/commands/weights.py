@@ -120,9 +120,7 @@ def best_of(errors: np.ndarray) -> tuple[int, int]:
     return int(row), int(column)
 
 
-def _draw(
-    rates: np.ndarray, betas: Sequence[float], best: tuple[int, int], path: Path
-) -> None:
+def _draw(rates: np.ndarray, betas: Sequence[float], best: tuple[int, int], path: Path) -> None:
     """The surface: WER in per cent over alpha and beta, the best marked."""
     from matplotlib.figure import Figure
 

@@ -268,10 +268,10 @@ def test_a_hotword_that_can_never_be_heard_is_refused(tmp_path: Path) -> None:
     (tmp_path / "hot.txt").write_text("ab\n")
     (tmp_path / "words.txt").write_text("b\na\n")
     listed = {"lexicon": tmp_path / "words.txt", "hotwords": tmp_path / "hot.txt"}
-    with pytest.raises(UserError, match="hot.txt:1: 'ab' is none of the words"):
+    with pytest.raises(UserError, match=r"hot.txt:1: 'ab' is none of the words"):
         BeamDecoder(LETTERS, 0.04, **listed)
     BeamDecoder(LETTERS, 0.04, **listed, unknown_score=-1.0)
-    with pytest.raises(UserError, match="hot.txt:1: 'ab' is none of the words"):
+    with pytest.raises(UserError, match=r"hot.txt:1: 'ab' is none of the words"):
         BeamDecoder(WordUnits((BLANK, "a", "b")), 0.04, hotwords=tmp_path / "hot.txt")
     BeamDecoder(WHOLE, 0.04, hotwords=tmp_path / "hot.txt")
 

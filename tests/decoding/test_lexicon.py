@@ -68,7 +68,10 @@ def test_symbols_that_nobody_says_are_no_words(tmp_path: Path) -> None:
 
 def test_a_gzipped_lexicon_that_is_damaged_is_named(tmp_path: Path) -> None:
     whole = bytearray(gzip.compress(b"abbabaab\n" * 50 + bytes(range(97, 120)), mtime=0))
-    for name, data in {"cut": whole[:-12], "turned": [*whole[:10], 0xFF, 0xFF, *whole[12:]]}.items():
+    for name, data in {
+        "cut": whole[:-12],
+        "turned": [*whole[:10], 0xFF, 0xFF, *whole[12:]],
+    }.items():
         (tmp_path / name).write_bytes(bytes(data))
         with pytest.raises(UserError, match=f"The lexicon .*{name} cannot be unpacked"):
             Lexicon.read(tmp_path / name, "english")
