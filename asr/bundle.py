@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,11 @@ class Bundle:
         Neither `trained` nor `scores` changes it.
         """
         return digest_of(self._content(safetensors.torch.save(self._weights())))
+
+    @property
+    def digest_of_emissions(self) -> str:
+        """The same for two bundles that give the same emissions: the digest as if greedy."""
+        return replace(self, decoder={"name": "greedy"}).digest
 
     @property
     def own_decoder(self) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 A piece is decoded as if it were a recording, so no word may lie in two of them. A cut lies where
 the likeliest units on both sides spell what they spell together, in the middle of blanks: of those
 that are surest for longest. Where there are none between two words, it lies between words without;
-where one word lasts for half a minute, at the surest blank in it.
+where one word lasts for half a minute, at the surest blank in it. Units that are phones do not say
+where a word ends: there a cut lies between two phones, which may be of one word.
 """
 
 from __future__ import annotations

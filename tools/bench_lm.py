@@ -44,7 +44,7 @@ class Cost:
     seconds: float
     peak_mb: float
     size_mb: float
-    open_s: float
+    load_s: float
     queries_per_s: float
 
 
@@ -68,7 +68,7 @@ def write_text(path: Path, words: int, seed: int = 1) -> None:
 
 
 def measure(folder: Path, words: int, order: int, ending: str) -> Cost:
-    """Make a model of a text of so many words, open and ask it."""
+    """Make a model of a text of so many words, load and ask it."""
     text, target = folder / "text.txt", folder / f"lm{ending}"
     write_text(text, words)
     command = [
@@ -91,14 +91,14 @@ def measure(folder: Path, words: int, order: int, ending: str) -> Cost:
     unit = 2**20 if sys.platform == "darwin" else 2**10
     began = time.perf_counter()
     model = NgramModel.load(target)
-    open_s = time.perf_counter() - began
+    load_s = time.perf_counter() - began
     return Cost(
         words=words,
         ngrams=sum(model.counts),
         seconds=seconds,
         peak_mb=usage.ru_maxrss / unit,
         size_mb=target.stat().st_size / 1e6,
-        open_s=open_s,
+        load_s=load_s,
         queries_per_s=queries_per_second(model),
     )
 
@@ -131,7 +131,7 @@ def main() -> int:
         return 0
     title = f"asr lm --order {options.order}, to .{options.format}"
     table = Table(title=title, title_justify="left")
-    columns = ("words", "n-grams", "s", "words/s", "peak MB", "MB", "opens s", "queries/s")
+    columns = ("words", "n-grams", "s", "words/s", "peak MB", "MB", "loads s", "queries/s")
     for column in columns:
         table.add_column(column, justify="right")
     for cost in costs:
@@ -142,7 +142,7 @@ def main() -> int:
             f"{cost.words / cost.seconds:,.0f}",
             f"{cost.peak_mb:,.0f}",
             f"{cost.size_mb:,.1f}",
-            f"{cost.open_s:.3f}",
+            f"{cost.load_s:.3f}",
             f"{cost.queries_per_s:,.0f}",
         )
     Console(highlight=False, width=100).print(table)

@@ -61,7 +61,7 @@ def evaluate(config: Config) -> int:
     bundle = _load(folder, config)
     digest = bundle.digest
     settings = decoders.settings_of(config)
-    validation = Validation(config, bundle, digest, corpus, notes)
+    validation = Validation(config, bundle, corpus, notes)
     if decoders.asked_to(config, "tune"):
         settings = weights.tuned(validation, settings)
     if decoders.asked_to(config, "calibrate"):
@@ -84,6 +84,7 @@ def evaluate(config: Config) -> int:
                 f" see {target}",
                 soft_wrap=True,
             )
+            _keep(config, folder, settings, notes)
             return 0
         notes.print(f"Evaluating again: {why}.", soft_wrap=True)
 
@@ -131,11 +132,7 @@ def evaluate(config: Config) -> int:
     record.write(target, metrics, found, report)
     if own and not decoded.failures:
         _add_score(folder, metrics)
-    if decoders.asked_to(config, "keep"):
-        from asr.bundle import set_decoder
-
-        set_decoder(folder, settings)
-        notes.print(f"{folder} uses this decoder from now on.", soft_wrap=True)
+    _keep(config, folder, settings, notes)
     _show(report, target, decoded, console)
     return 1 if decoded.failures else 0
 
@@ -233,6 +230,16 @@ def _add_score(folder: Path, metrics: Metrics) -> None:
     content = metrics.to_dict()
     score = {key: content[key] for key in KEPT if key in content}
     add_score(folder, {**score, "decoder": metrics.stamp.decoder["name"]})
+
+
+def _keep(config: Config, folder: Path, settings: dict[str, Any], notes: Console) -> None:
+    """Let the model use the decoder from now on, where that was asked for."""
+    if not decoders.asked_to(config, "keep"):
+        return
+    from asr.bundle import set_decoder
+
+    set_decoder(folder, settings)
+    notes.print(f"{folder} uses this decoder from now on.", soft_wrap=True)
 
 
 def _show(report: Report, target: Path, decoded: Decoded, console: Console) -> None:

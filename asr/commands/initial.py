@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asr.config import Config
 from asr.errors import UserError
@@ -36,6 +37,13 @@ def initial_bundle(config: Config) -> Bundle | None:
     if differing := _differing("features", mine, theirs):
         raise UserError(f"init={config.init} hears with other features: {differing}.")
     return bundle
+
+
+def lineage(trained: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what a bundle was trained on: recipe, run, corpus and splits, and `init` before it."""
+    return {
+        key: trained[key] for key in ("recipe", "run", "corpus", "splits", "init") if key in trained
+    }
 
 
 def take_over(network: nn.Module, config: Config, bundle: Bundle) -> None:

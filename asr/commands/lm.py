@@ -111,7 +111,7 @@ def _estimated(sources: Sequence[str], target: Path, options: LmOptions) -> Ngra
     """The model of texts; says what was counted."""
     from asr.language.counting import Scratch, count_ngrams
     from asr.language.kneser_ney import estimate
-    from asr.language.ngram import tokens
+    from asr.language.ngram import SPACE, tokens
     from asr.language.sentences import read_vocabulary
 
     kind: Kind = "characters" if options.characters else "words"
@@ -122,7 +122,11 @@ def _estimated(sources: Sequence[str], target: Path, options: LmOptions) -> Ngra
     scratch = Scratch(target.parent)
     with explain_write_errors(target):
         counts = count_ngrams(
-            (tokens(sentence, kind) for sentence in sentences), options.order, scratch, vocabulary
+            (tokens(sentence, kind) for sentence in sentences),
+            options.order,
+            scratch,
+            vocabulary,
+            always=(SPACE,) if kind == "characters" else (),  # what an ARPA file is known by
         )
         estimated = estimate(counts, scratch, options.prune, kind)
     print(_counts(counts, kind, vocabulary is not None))

@@ -104,7 +104,7 @@ def train(config: Config) -> int:
     if place.rank == 0:
         claim(folder, config, corpus.fingerprint)
     with occupied(folder) if place.rank == 0 else contextlib.nullcontext():
-        return _fit(config, data, module, bundle, corpus.fingerprint, place, preflight)
+        return _fit(config, data, module, bundle, initial, corpus.fingerprint, place, preflight)
 
 
 def _place(config: Config) -> Place | None:
@@ -184,10 +184,12 @@ def _fit(
     data: TrainingData,
     module: CtcTraining,
     bundle: Bundle,
+    initial: Bundle | None,
     corpus: str,
     place: Place,
     preflight: Preflight,
 ) -> int:
+    from asr.commands.initial import lineage
     from asr.training.fit import fit
     from asr.training.keeper import Keeping
     from asr.training.preflight import write_excluded
@@ -198,6 +200,8 @@ def _fit(
 
     def save_model(epoch: int, wer: float | None) -> None:
         bundle.trained = _provenance(config, data, corpus, epoch, wer)
+        if initial is not None:
+            bundle.trained["init"] = lineage(initial.trained)
         bundle.save(folder / "model")
 
     settings = _fit_settings(config, module.max_epochs, preflight.precision, place)

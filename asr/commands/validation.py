@@ -32,19 +32,29 @@ MOST_S = 7200.0  # of audio: so many emissions are held in memory at once
 
 
 def trained_on_split(trained: Mapping[str, Any], corpus: Corpus, split: str) -> bool:
-    """Whether a model's weights were fitted on this very split of this very corpus."""
-    return trained.get("corpus") == corpus.fingerprint and split in trained.get("splits", [])
+    """Whether a model's weights were fitted on this very split of this very corpus.
+
+    So they were where those were that its training began with (`init`), or any before.
+    """
+    if trained.get("corpus") == corpus.fingerprint and split in trained.get("splits", []):
+        return True
+    before = trained.get("init")
+    return isinstance(before, Mapping) and trained_on_split(before, corpus, split)
 
 
 @dataclass(frozen=True)
 class Validation:
-    """A model, its digest, and the corpus on whose validation split something is to be found."""
+    """A model, and the corpus on whose validation split something is to be found."""
 
     config: Config
     bundle: Bundle
-    digest: str
     corpus: Corpus
     notes: Console
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the model, whatever decoder it has kept: what is found is for another."""
+        return self.bundle.digest_of_emissions
 
     @property
     def seen(self) -> bool:

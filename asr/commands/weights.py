@@ -67,17 +67,22 @@ def tuned(validation: Validation, settings: dict[str, Any]) -> dict[str, Any]:
 def _search(
     validation: Validation, settings: Mapping[str, Any], stamp: dict[str, Any], folder: Path
 ) -> Weights:
-    """Try every pair of the grid, and keep what came out."""
+    """Try every pair of the grid, and keep what came out.
+
+    Where nothing is there for beta to reward, it is 0.
+    """
     said, emissions = validation.heard
     notes, normaliser = validation.notes, validation.corpus.normaliser
-    errors = np.zeros((len(ALPHAS), len(BETAS)), np.int64)
-    decoder = cast("Weighted", validation.bundle.build_decoder(settings))
+    # The settings' own beta may be what the decoder cannot have; it is found here.
+    decoder = cast("Weighted", validation.bundle.build_decoder({**settings, "beta": 0.0}))
+    betas = BETAS if decoder.rewarding else (0.0,)
+    errors = np.zeros((len(ALPHAS), len(betas)), np.int64)
     pairs = list(np.ndindex(errors.shape))
     hidden = not notes.is_terminal
     for row, column in track(
         pairs, "alpha and beta", console=notes, transient=True, disable=hidden
     ):
-        weighted = decoder.weighted(ALPHAS[row], BETAS[column])
+        weighted = decoder.weighted(ALPHAS[row], betas[column])
         heard = [nbest[0].text for batch in emissions for nbest in weighted.decode(*batch)]
         errors[row, column] = score(
             Scored("", "", reference, normalise(normaliser, text))
@@ -87,7 +92,7 @@ def _search(
     row, column = best_of(errors)
     found = Weights(
         ALPHAS[row],
-        BETAS[column],
+        betas[column],
         float(errors[row, column] / max(words, 1)),
         len(said),
         stamp,
@@ -99,8 +104,8 @@ def _search(
             table.writerow([*WEIGHTS, "errors", "wer"])
             for i, j in pairs:
                 wrong = int(errors[i, j])
-                table.writerow([ALPHAS[i], BETAS[j], wrong, round(wrong / max(words, 1), 6)])
-        _draw(100 * errors / max(words, 1), (row, column), new / "surface.png")
+                table.writerow([ALPHAS[i], betas[j], wrong, round(wrong / max(words, 1), 6)])
+        _draw(100 * errors / max(words, 1), betas, (row, column), new / "surface.png")
     return found
 
 
@@ -115,7 +120,7 @@ def best_of(errors: np.ndarray) -> tuple[int, int]:
     return int(row), int(column)
 
 
-def _draw(rates: np.ndarray, best: tuple[int, int], path: Path) -> None:
+def _draw(rates: np.ndarray, betas: Sequence[float], best: tuple[int, int], path: Path) -> None:
     """The surface: WER in per cent over alpha and beta, the best marked."""
     from matplotlib.figure import Figure
 
@@ -130,7 +135,7 @@ def _draw(rates: np.ndarray, best: tuple[int, int], path: Path) -> None:
         cmap="viridis_r",
     )
     axes.set_xticks(range(len(ALPHAS)), _ticks(ALPHAS))
-    axes.set_yticks(range(len(BETAS)), _ticks(BETAS))
+    axes.set_yticks(range(len(betas)), _ticks(betas))
     axes.set_xlabel("alpha: weight of the language model")
     axes.set_ylabel("beta: added for each word")
     axes.plot(*best, marker="o", markersize=10, markerfacecolor="none", color="white")

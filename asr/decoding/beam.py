@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from asr.decoding import grammar, search, states
-from asr.decoding.alignment import align
+from asr.decoding.alignment import peaks
 from asr.decoding.confidence import Calibration, calibrated, shared
 from asr.decoding.hotwords import HotwordList, no_hotwords
 from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.lexicon import Lexicon
+from asr.decoding.settings import check_counts, check_scores, check_thresholds
 from asr.decoding.shares import word_shares
-from asr.decoding.words import TimedUnit, words_of
+from asr.decoding.words import timed_units, words_of
 from asr.errors import UserError
 from asr.language.ngram import NgramModel
 from asr.units.phones import PhoneUnits
@@ -45,6 +46,7 @@ class BeamDecoder:
     """
 
     rate_name = "wer"
+    rewarding = True
 
     def __init__(
         self,
@@ -67,16 +69,13 @@ class BeamDecoder:
         beam_threshold: float = 16.0,
         calibration: Mapping[str, float] | Calibration | None = None,
     ) -> None:
-        for name, number in (("beam", beam), ("nbest", nbest), ("tokens", tokens)):
-            if number < 1:
-                raise UserError(f"decoder.{name}={number} must be at least 1.")
-        for name, value in (("alpha", alpha), ("beta", beta), ("unknown_score", unknown_score)):
-            if value is not None and not math.isfinite(value):
-                raise UserError(f"decoder.{name}={value} is no number.")
-        least = {"alpha": alpha, "token_threshold": token_threshold}
-        for name, value in {**least, "beam_threshold": beam_threshold}.items():
-            if not value >= 0:
-                raise UserError(f"decoder.{name}={value} must be 0 or more.")
+        check_counts(beam=beam, nbest=nbest, tokens=tokens)
+        check_scores(
+            alpha=alpha, beta=beta, unknown_score=unknown_score, hotword_weight=hotword_weight
+        )
+        check_thresholds(
+            alpha=alpha, token_threshold=token_threshold, beam_threshold=beam_threshold
+        )
         self.units = units
         self.seconds_per_frame = seconds_per_frame
         self.offset_s = offset_s
@@ -90,24 +89,24 @@ class BeamDecoder:
         model = NgramModel.load(lm) if isinstance(lm, str | Path) else lm
         if phones and model is not None and model.kind == "characters":
             raise UserError("decoder.lm: a model of letters needs units that spell, not phones.")
-        listed = None
-        if hotwords is not None:
-            letters = "".join(grammar.text_of(units, n) for n in range(len(units.symbols)))
-            alphabet = None if phones else frozenset(letters)
-            listed = HotwordList.read(hotwords, normaliser, hotword_weight, alphabet)
-        heard = listed.characters if listed else {}
         vocabulary = None
         if lexicon is not None:
             vocabulary = grammar.Vocabulary.of_lexicon(lexicon, units)
         elif model is not None and model.kind == "words":
-            words = [word for word in model.words if word not in ("<s>", "</s>", "<unk>")]
-            vocabulary = grammar.Vocabulary.of_words(words)
+            vocabulary = grammar.Vocabulary.of_words(grammar.words_of(model, units))
         self.words = vocabulary.words if vocabulary else ()
         closed = lexicon is not None and (phones or unknown_score is None)
+        listed = None
+        if hotwords is not None:
+            only = grammar.words_heard(units, self.words if closed else None)
+            alphabet = grammar.alphabet_of(units)
+            listed = HotwordList.read(hotwords, normaliser, hotword_weight, alphabet, only)
+        heard = listed.characters if listed else {}
         self._labels = grammar.labels_of(units, model, {} if phones else heard)
         self._trie = grammar.trie_of(vocabulary, closed, model, heard if phones else {})
         self._ngrams = grammar.ngrams_of(model)
         self._hotwords = listed.automaton() if listed else no_hotwords()
+        unknown = (unknown_score or 0.0) if vocabulary else 0.0
         self._options = states.Options(
             beam=beam,
             beam_threshold=beam_threshold,
@@ -115,23 +114,27 @@ class BeamDecoder:
             token_threshold=token_threshold,
             alpha=alpha,
             beta=beta,
-            unknown_score=(unknown_score or 0.0) if vocabulary else 0.0,
-            most=0.0,
+            unknown_score=unknown,
+            most=self._most(beta, unknown),
         )
-        self._options = self.weighted(alpha, beta)._options
 
     def weighted(self, alpha: float, beta: float) -> BeamDecoder:
         """The same with other weights."""
+        changed = copy.copy(self)
+        most = self._most(beta, self._options.unknown_score)
+        changed._options = self._options._replace(alpha=alpha, beta=beta, most=most)
+        return changed
+
+    def _most(self, beta: float, unknown_score: float) -> float:
+        """What a label may add to a score at most, but for the language model, which adds none."""
         # A label ends one word and is another at most; with a model of letters each letter counts.
         letters = 2 + int(np.diff(self._labels.letter_begins).max(initial=0))
-        gain = letters * (max(beta, 0.0) + max(self._options.unknown_score, 0.0))
+        gain = letters * (max(beta, 0.0) + max(unknown_score, 0.0))
         if len(self._hotwords.given):
             heard = letters + int(np.diff(self._labels.hot_begins).max(initial=0))
             gain += heard * max(float(self._hotwords.given.max()), 0.0)
             gain += float(np.ptp(self._hotwords.lent))
-        changed = copy.copy(self)
-        changed._options = self._options._replace(alpha=alpha, beta=beta, most=gain)
-        return changed
+        return gain
 
     def decode(self, emissions: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
         """Log-probabilities `[B, T', V]` and lengths `[B]` to N-best lists, the best first."""
@@ -158,7 +161,10 @@ class BeamDecoder:
             labels, spelled = self._spelled(nodes, int(places[k, 0]), int(places[k, 1]), whole)
             hypothesis = Hypothesis(" ".join(word for word, _ in spelled), float(scores[k, 1]))
             if rank == 0:
-                timed = self._timed(emissions, labels)
+                spans = peaks(emissions, labels)
+                timed = timed_units(
+                    self.units, labels, spans, self.seconds_per_frame, self.offset_s
+                )
                 words = words_of(self.units, timed, spelled, math.prod)
                 shares = word_shares(nodes, places, scores, int(k), self._labels)
                 words = tuple(
@@ -191,15 +197,3 @@ class BeamDecoder:
                 spelled.append((self.words[word], range(start, place)))
                 start = place
         return labels, spelled
-
-    def _timed(self, emissions: np.ndarray, labels: list[int]) -> list[TimedUnit]:
-        """When each label was emitted, on the likeliest path of them all."""
-        return [
-            TimedUnit(
-                symbol=self.units.symbols[label],
-                start_s=self.offset_s + span.start_frame * self.seconds_per_frame,
-                end_s=self.offset_s + span.end_frame * self.seconds_per_frame,
-                confidence=math.exp(emissions[span.start_frame : span.end_frame, label].max()),
-            )
-            for label, span in zip(labels, align(emissions, labels), strict=True)
-        ]

@@ -23,7 +23,15 @@ class Decoder(Protocol):
 
 
 class Weighted(Decoder, Protocol):
-    """A decoder that weighs a language model."""
+    """A decoder that weighs a language model.
+
+    `rewarding` where there is something that `beta` rewards; else it can only be 0.
+    """
+
+    @property
+    def rewarding(self) -> bool:
+        """Whether `beta` may be anything but 0."""
+        ...
 
     def weighted(self, alpha: float, beta: float) -> Weighted:
         """The same with other weights."""

@@ -16,11 +16,13 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from asr.decoding.alignment import align
+from asr.decoding import grammar
+from asr.decoding.alignment import peaks
 from asr.decoding.confidence import Calibration, calibrated
-from asr.decoding.hypothesis import Hypothesis
+from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.lexicon import Lexicon
-from asr.decoding.words import TimedUnit, words_of
+from asr.decoding.settings import check_counts, check_scores, check_thresholds
+from asr.decoding.words import timed_units, words_of
 from asr.errors import UserError
 from asr.language.arpa import write_arpa
 from asr.language.ngram import NgramModel
@@ -81,12 +83,9 @@ class FlashlightDecoder:
                 f"decoder=flashlight needs flashlight-text ({error}): "
                 "pip install 'asr[flashlight]'."
             ) from None
-        for name, number in (("beam", beam), ("nbest", nbest), ("tokens", tokens)):
-            if number < 1:
-                raise UserError(f"decoder.{name}={number} must be at least 1.")
-        for name, value in (("alpha", alpha), ("beta", beta)):
-            if not math.isfinite(value):
-                raise UserError(f"decoder.{name}={value} is no number.")
+        check_counts(beam=beam, nbest=nbest, tokens=tokens)
+        check_scores(alpha=alpha, beta=beta)
+        check_thresholds(alpha=alpha, beam_threshold=beam_threshold)
         self.units = units
         self.seconds_per_frame = seconds_per_frame
         self.offset_s = offset_s
@@ -95,7 +94,7 @@ class FlashlightDecoder:
         if isinstance(lexicon, str | Path):
             lexicon = Lexicon.read(lexicon, normaliser)
         model = NgramModel.load(lm) if isinstance(lm, str | Path) else lm
-        self._rewarding = lexicon is not None or (model is not None and model.kind == "words")
+        self.rewarding = lexicon is not None or (model is not None and model.kind == "words")
         _check(units, model, lexicon)
         widths = {
             "beam_size": beam,
@@ -122,7 +121,7 @@ class FlashlightDecoder:
         Raises:
             UserError: there are no words that `beta` could reward.
         """
-        if beta and not self._rewarding:
+        if beta and not self.rewarding:
             raise UserError(
                 f"decoder.beta={beta}: decoder=flashlight rewards words of a lexicon or of a"
                 f" language model of words only: {USE_BEAM}, or decoder.beta=0."
@@ -155,9 +154,8 @@ class FlashlightDecoder:
             elif len(found) == self.nbest:
                 break
             else:
-                timed = [] if found else self._timed(emissions, labels)
-                words = words_of(self.units, timed, joined=math.prod)
-                found[text] = Hypothesis(text, score, calibrated(words, self.calibration))
+                words = () if found else self._words(emissions, labels)
+                found[text] = Hypothesis(text, score, words)
         ranked = sorted(found.values(), key=lambda one: -one.score)
         return ranked or [Hypothesis("", -math.inf)]
 
@@ -173,17 +171,11 @@ class FlashlightDecoder:
         score = result.score - (0.0 if ended else IMPOSSIBLE)  # else inside a word
         return self.units.encode(text), text, score
 
-    def _timed(self, emissions: np.ndarray, labels: list[int]) -> list[TimedUnit]:
-        """When each label was emitted, on the likeliest path of them all."""
-        return [
-            TimedUnit(
-                symbol=self.units.symbols[label],
-                start_s=self.offset_s + span.start_frame * self.seconds_per_frame,
-                end_s=self.offset_s + span.end_frame * self.seconds_per_frame,
-                confidence=math.exp(emissions[span.start_frame : span.end_frame, label].max()),
-            )
-            for label, span in zip(labels, align(emissions, labels), strict=True)
-        ]
+    def _words(self, emissions: np.ndarray, labels: list[int]) -> tuple[Word, ...]:
+        """In time, on the likeliest path of all labels."""
+        spans = peaks(emissions, labels)
+        timed = timed_units(self.units, labels, spans, self.seconds_per_frame, self.offset_s)
+        return calibrated(words_of(self.units, timed, joined=math.prod), self.calibration)
 
 
 def _check(units: Units, model: NgramModel | None, lexicon: Lexicon | None) -> None:
@@ -214,12 +206,7 @@ def _spellable(model: NgramModel, units: Units) -> tuple[str, ...]:
         UserError: there are none.
     """
     letters = set(units.symbols[1:]) - {SPACE}
-    marks = {model.start_id, model.end_id, model.unknown_id}
-    words = tuple(
-        word
-        for word_id, word in enumerate(model.words)
-        if word_id not in marks and set(word) <= letters
-    )
+    words = tuple(word for word in grammar.words_of(model, units) if set(word) <= letters)
     if not words:
         raise UserError("decoder.lm: the model can spell none of the language model's words.")
     return words

@@ -52,6 +52,22 @@ def text_of(units: Units, label: int) -> str:
     return units.symbols[label].removeprefix(MARK if role == states.BEGIN else "")
 
 
+def alphabet_of(units: Units) -> frozenset[str] | None:
+    """The characters that labels spell; None of phones."""
+    if isinstance(units, PhoneUnits):
+        return None
+    return frozenset("".join(text_of(units, label) for label in range(len(units.symbols))))
+
+
+def words_heard(units: Units, closed: Sequence[str] | None) -> frozenset[str] | None:
+    """The only words that can be heard, `closed` those of a lexicon that has all; None: any."""
+    only = None if closed is None else frozenset(closed)
+    if not isinstance(units, WordUnits):
+        return only
+    own = frozenset(units.symbols[1:])
+    return own if only is None else own & only
+
+
 def labels_of(units: Units, ngrams: NgramModel | None, heard: dict[str, int]) -> Labels:
     """Roles and texts of all labels.
 
@@ -129,6 +145,13 @@ class Vocabulary:
         begins, codes = _joined([labels for _, labels in spellings])
         owner = np.array([word for word, _ in spellings], np.int64)
         return cls(words, owner, codes.astype(np.uint64), begins.astype(np.int64), False)
+
+
+def words_of(model: NgramModel, units: Units) -> tuple[str, ...]:
+    """The words of a language model; of one in capitals as units that have none write them."""
+    if model.upper_case and all(symbol == symbol.lower() for symbol in units.symbols):
+        return tuple(dict.fromkeys(map(str.lower, model.vocabulary)))
+    return model.vocabulary
 
 
 def trie_of(

@@ -24,20 +24,26 @@ class HotwordList:
 
     @classmethod
     def read(
-        cls, path: str | Path, normaliser: str, weight: float, alphabet: frozenset[str] | None
+        cls,
+        path: str | Path,
+        normaliser: str,
+        weight: float,
+        alphabet: frozenset[str] | None,
+        words: frozenset[str] | None = None,
     ) -> HotwordList:
         """Read a file: a word or phrase a line, a weight of its own after a tab.
 
         `weight` is that of lines without one; `alphabet` has the characters that the model can
-        spell, None where it emits phones. Lines that begin with `#` are comments.
+        spell, None where it emits phones; `words` those that alone can be heard, None where any
+        can. Lines that begin with `#` are comments.
 
         Raises:
-            UserError: the file cannot be read, a weight is no number, or the model cannot spell a
-                phrase; names the line.
+            UserError: the file cannot be read, a weight is no number, or a phrase can never be
+                heard; names the line.
         """
         path = Path(path)
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"The hotwords {path} cannot be read: {error}.") from None
         weights: dict[str, float] = {}
@@ -52,6 +58,12 @@ class HotwordList:
             unknown = sorted(set(phrase) - alphabet - {SPACE}) if alphabet is not None else []
             if unknown:
                 raise UserError(f"{where}: the model cannot spell {unknown[0]!r} of {phrase!r}.")
+            unheard = [word for word in phrase.split() if words is not None and word not in words]
+            if unheard:
+                raise UserError(
+                    f"{where}: {unheard[0]!r} is none of the words that can be heard: take the line"
+                    " out, or add the word to decoder.lexicon."
+                )
             weights[phrase] = _number(own, where) if tab else weight
         if not weights:
             raise UserError(f"The hotwords {path} hold no phrase: a word or phrase a line.")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from asr import pronunciations
 from asr.errors import UserError
 from asr.text import normalise
 from asr.units.phones import PhoneUnits
 from asr.units.symbols import Units, UnknownSymbolError
-
-_ALTERNATIVE = re.compile(r"\(\d+\)$")
 
 
 @dataclass(frozen=True)
@@ -38,27 +35,17 @@ class Lexicon:
     def read(cls, path: str | Path, normaliser: str) -> Lexicon:
         """Read a list of words, or a CMU-style dictionary, plain or gzipped.
 
-        A line holds a word, then its phones; alternatives are `WORD(2)`; `;;;` and `#` begin a
-        comment. Words are written as the normaliser of that name writes texts; what is then no
-        word, or several, is left out.
+        Words are written as the normaliser of that name writes texts; what is then no word, or
+        several, is left out, and so are symbols such as `<sil>`.
 
         Raises:
             UserError: the file cannot be read, or holds no word.
         """
-        path = Path(path)
-        try:
-            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-                lines = stream.read().decode("utf-8").splitlines()
-        except (OSError, EOFError, UnicodeDecodeError) as error:
-            raise UserError(f"The lexicon {path} cannot be read: {error}.") from None
         entries: dict[tuple[str, tuple[str, ...]], Entry] = {}
-        for number, line in enumerate(lines, start=1):
-            if not line.strip() or line.startswith((";;;", "#")):
-                continue
-            written, *phones = line.split()
-            word = normalise(normaliser, _ALTERNATIVE.sub("", written))
+        for line in pronunciations.read(path, "lexicon"):
+            word = normalise(normaliser, line.word)
             if len(word.split()) == 1:
-                entry = Entry(word, tuple(phones), number)
+                entry = Entry(word, line.phones, line.number)
                 entries.setdefault((entry.word, entry.phones), entry)
         if not entries:
             raise UserError(f"The lexicon {path} holds no words: a word a line, then its phones.")

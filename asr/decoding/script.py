@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from asr.decoding.alignment import Emissions, align
 from asr.decoding.hypothesis import Word
-from asr.decoding.words import TimedUnit, words_of
+from asr.decoding.words import timed_units, words_of
 from asr.errors import UserError
 from asr.text import normalise
 from asr.units.symbols import Units, UnknownSymbolError
@@ -68,17 +68,8 @@ class Script:
         Raises:
             AlignmentError: the emissions are too short for the words.
         """
-        emitted = [
-            TimedUnit(
-                symbol=units.symbols[label],
-                start_s=offset_s + span.start_frame * seconds_per_frame,
-                end_s=offset_s + span.end_frame * seconds_per_frame,
-                confidence=span.confidence,
-            )
-            for label, span in zip(
-                self.labels, align(emissions, self.labels, self.gaps), strict=True
-            )
-        ]
+        spans = align(emissions, self.labels, self.gaps)
+        emitted = timed_units(units, self.labels, spans, seconds_per_frame, offset_s)
         return words_of(units, emitted, zip(self.words, self.places, strict=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,39 @@ from asr.files import InputError, digest_file, resolve_inside, write_atomically
 
 # The settings that name a file, and how that is called in a bundle.
 FILES = {"lm": "lm-{}.bin", "lexicon": "words-{}.txt", "hotwords": "hotwords-{}.txt"}
+
+
+def check_counts(**counts: int) -> None:
+    """Settings that must be 1 or more.
+
+    Raises:
+        UserError: one is not; names it.
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise UserError(f"decoder.{name}={count} must be at least 1.")
+
+
+def check_scores(**scores: float | None) -> None:
+    """Settings that must be finite where they are given.
+
+    Raises:
+        UserError: one is not; names it.
+    """
+    for name, value in scores.items():
+        if value is not None and not math.isfinite(value):
+            raise UserError(f"decoder.{name}={value} is no number.")
+
+
+def check_thresholds(**thresholds: float) -> None:
+    """Settings that must be 0 or more.
+
+    Raises:
+        UserError: one is not; names it.
+    """
+    for name, value in thresholds.items():
+        if not value >= 0:
+            raise UserError(f"decoder.{name}={value} must be 0 or more.")
 
 
 def digested(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from asr.decoding.alignment import Span
 from asr.decoding.hypothesis import Word
 from asr.units.symbols import Units
 
@@ -30,6 +31,25 @@ class TimedUnit:
     start_s: float
     end_s: float
     confidence: float
+
+
+def timed_units(
+    units: Units,
+    labels: Sequence[int],
+    spans: Iterable[Span],
+    seconds_per_frame: float,
+    offset_s: float,
+) -> list[TimedUnit]:
+    """Labels in time; `offset_s` is where the first frame begins."""
+    return [
+        TimedUnit(
+            symbol=units.symbols[label],
+            start_s=offset_s + span.start_frame * seconds_per_frame,
+            end_s=offset_s + span.end_frame * seconds_per_frame,
+            confidence=span.confidence,
+        )
+        for label, span in zip(labels, spans, strict=True)
+    ]
 
 
 def words_of(

@@ -104,11 +104,13 @@ def count_ngrams(
     scratch: Scratch,
     vocabulary: Iterable[str] | None = None,
     run: int = RUN,
+    always: Iterable[str] = (),
 ) -> Counts:
     """Count the n-grams of sentences, given as tokens, up to an order.
 
-    Words are numbered as they come, or as in `vocabulary`, without which all others are unknown. A
-    sentence begins with one `<s>` and ends with one `</s>`. At most `run` n-grams are sorted in
+    Words are numbered as they come, or as in `vocabulary`, without which all others are unknown;
+    those of `always` are numbered where nobody said them, unless there is a vocabulary. A sentence
+    begins with one `<s>` and ends with one `</s>`. At most `run` n-grams are sorted in
     memory at a time. There may be no n-gram of the highest orders, where all sentences are short.
 
     Raises:
@@ -122,6 +124,8 @@ def count_ngrams(
             ids[word]
         ids = _Closed(ids)
     tokens = _number(sentences, ids, scratch)
+    for word in always:
+        ids[word]
     size = len(ids)
     counts = sum(np.bincount(tokens[part], minlength=size) for part in _parts(len(tokens), run))
     assert isinstance(counts, np.ndarray)
@@ -153,7 +157,7 @@ def _number(sentences: Iterable[Sequence[str]], ids: dict[str, int], scratch: Sc
             held.append(START_ID)
             held.extend(map(number, sentence))
             held.append(END_ID)
-            if len(held) > SMALL_BYTES:
+            if len(held) * held.itemsize > SMALL_BYTES:
                 held.tofile(file)
                 del held[:]
         held.tofile(file)

@@ -169,9 +169,14 @@ class NgramModel:
     @cached_property
     def upper_case(self) -> bool:
         """Whether its words have capital letters only, as those of many older models do."""
-        marks = {self.start_id, self.end_id, self.unknown_id}
-        words = [word for word_id, word in enumerate(self.words) if word_id not in marks]
+        words = self.vocabulary
         return any(map(str.isupper, words)) and all(word == word.upper() for word in words)
+
+    @cached_property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Its words but for the three marks."""
+        marks = {self.start_id, self.end_id, self.unknown_id}
+        return tuple(word for word_id, word in enumerate(self.words) if word_id not in marks)
 
     def word_id(self, text: str) -> int:
         """The id of a word, or that of the unknown one.
@@ -236,8 +241,15 @@ class NgramModel:
             return "a suffix leads astray"
         if (self.suffix[1:] == node[1:]).any():
             return "an n-gram is its own suffix"
-        if np.isnan(self.log_prob).any() or not np.isfinite(self.backoff).all():
+        if not np.isfinite(self.log_prob).all() or not np.isfinite(self.backoff).all():
             return "a probability is no number"
+        if self.order != len(levels(first)):
+            return "its order is not that of its n-grams"
+        try:
+            if len(set(self.words)) < words:
+                return "a word stands twice"
+        except UnicodeDecodeError:
+            return "a word is not UTF-8"
         return ""
 
 

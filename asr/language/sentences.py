@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from asr import pronunciations
 from asr.errors import UserError
 from asr.files import open_unzipped
 from asr.language.ngram import END, START
 from asr.text import NORMALISERS, normalise
 
 MANIFESTS = (".jsonl", ".jsonl.gz")
-
-_ALTERNATIVE = re.compile(r"\(\d+\)$")  # the second pronunciation of A is A(2)
 
 
 def read_sentences(path: str | Path, normaliser: str) -> Iterator[str]:
@@ -57,20 +55,16 @@ def normalised(texts: Iterable[tuple[str, str]], normaliser: str) -> Iterator[st
 def read_vocabulary(path: str | Path, normaliser: str) -> list[str]:
     """The words of a list or a pronunciation dictionary, normalised, in its order, each once.
 
-    A word is what a line begins with. Alternatives `A(2)`, comments `;;;` and symbols such as
-    `<sil>` are left out; what normalisation makes two words of is two words.
+    A word is what a line begins with. Alternatives `A(2)`, comments (`;;;`, `#`) and symbols
+    such as `<sil>` are left out; what normalisation makes two words of is two words.
 
     Raises:
         UserError: it cannot be read or has no word.
     """
     normalise(normaliser, "")
     words: dict[str, None] = {}
-    for _, line in _lines(path):
-        fields = line.split()
-        if not fields or line.startswith(";;;") or re.fullmatch("<.*>", fields[0]):
-            continue
-        word = _ALTERNATIVE.sub("", fields[0]) or fields[0]
-        words.update(dict.fromkeys(NORMALISERS[normaliser](word).split()))
+    for line in pronunciations.read(path, "vocabulary"):
+        words.update(dict.fromkeys(NORMALISERS[normaliser](line.word).split()))
     if not words:
         raise UserError(f"The vocabulary {path} has no word: give a list of words, one a line.")
     return list(words)

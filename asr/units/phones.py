@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from asr import pronunciations
 from asr.errors import UserError
 from asr.text import normalise
 from asr.units.symbols import BLANK, Units, UnknownSymbolError, indices_of
@@ -32,7 +33,7 @@ class PhoneUnits(Units):
 
     @classmethod
     def from_dictionary(cls, path: Path, normaliser: str = "english") -> PhoneUnits:
-        """Read a CMU-style dictionary: `WORD  PH PH`, alternatives as `WORD(2)`, `;;;` comments.
+        """Read a CMU-style dictionary: `WORD  PH PH`, alternatives as `WORD(2)`.
 
         Words are written as the normaliser of that name writes texts.
 
@@ -40,26 +41,18 @@ class PhoneUnits(Units):
             UserError: the file cannot be read, a line holds a word without phones, or a phone has
                 the blank's name.
         """
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"The pronunciation dictionary {path} cannot be read ({error})."
-            ) from None
-        pronunciations: dict[str, tuple[str, ...]] = {}
-        for number, line in enumerate(lines, start=1):
-            if not line.strip() or line.startswith(";;;"):
-                continue
-            word, *phones = line.split()
-            if not phones:
-                raise UserError(f"{path}:{number}: the word {word!r} has no phones.")
-            if BLANK in phones:
-                raise UserError(f"{path}:{number}: {BLANK} is no name for a phone: CTC's blank.")
-            word_in_texts = normalise(normaliser, word)
+        first: dict[str, tuple[str, ...]] = {}
+        for line in pronunciations.read(path, "pronunciation dictionary"):
+            where = f"{path}:{line.number}"
+            if not line.phones:
+                raise UserError(f"{where}: the word {line.word!r} has no phones.")
+            if BLANK in line.phones:
+                raise UserError(f"{where}: {BLANK} is no name for a phone: CTC's blank.")
+            word = normalise(normaliser, line.word)
             # Texts are split at spaces: what holds one, or nothing, is never looked up.
-            if not word.endswith(")") and len(word_in_texts.split()) == 1:
-                pronunciations.setdefault(word_in_texts, tuple(phones))
-        return cls.from_pronunciations(pronunciations)
+            if not line.alternative and len(word.split()) == 1:
+                first.setdefault(word, line.phones)
+        return cls.from_pronunciations(first)
 
     @classmethod
     def from_pronunciations(cls, pronunciations: Mapping[str, tuple[str, ...]]) -> PhoneUnits:

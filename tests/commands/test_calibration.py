@@ -23,7 +23,7 @@ from asr.cluster.preprocess import prepare_corpus
 from asr.commands import output, weights
 from asr.commands.compose import compose
 from asr.commands.evaluate import evaluate
-from asr.commands.transcribe import transcribe
+from asr.commands.transcribe import Options, transcribe
 from asr.corpus import Corpus
 from asr.decoding.confidence import Calibration
 from asr.decoding.hypothesis import Hypothesis, Transcript, Word
@@ -268,7 +268,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, text: str = "nine a b c d e") -> str:
     transcript = Transcript("x.wav", 1.0, (Hypothesis(text, -1.0, words),))
     terminal = Terminal()
     monkeypatch.setattr("sys.stdout", terminal)
-    output.Screen(["txt"], several=False).show(transcript)
+    output.Screen(["txt"], several=False, options={}).show(transcript)
     return terminal.written
 
 
@@ -295,7 +295,7 @@ def test_into_a_pipe_goes_the_text_alone(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert transcribe(str(MODEL), ["0.wav"], None, ["txt"], {}) == 0
+    assert transcribe(Options(str(MODEL), ["0.wav"])) == 0
     printed = capsys.readouterr().out
     assert printed == asr.load(MODEL).transcribe(["0.wav"])[0].text + "\n"
     assert "\x1b" not in printed

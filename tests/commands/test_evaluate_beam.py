@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import inspect
 import json
 import re
@@ -25,7 +26,7 @@ from asr.cluster.preprocess import prepare_corpus
 from asr.commands import decoders, weights
 from asr.commands.compose import compose
 from asr.commands.evaluate import evaluate
-from asr.commands.transcribe import transcribe
+from asr.commands.transcribe import Options, transcribe
 from asr.corpus import Corpus
 from asr.decoding.beam import BeamDecoder
 from asr.errors import UserError
@@ -49,6 +50,20 @@ ngram 2=2
 \\2-grams:
 -0.2 <s> nine
 -0.3 nine a
+
+\\end\\
+"""
+
+
+LETTERS = """\\data\\
+ngram 1=5
+
+\\1-grams:
+-1.0 </s>
+-99 <s>
+-2.0 <unk>
+-0.5 a
+-0.7 |
 
 \\end\\
 """
@@ -146,6 +161,14 @@ def test_what_has_been_tuned_is_not_tuned_again_until_something_changes(
     assert len(searched) == 1
 
 
+def test_what_has_been_tuned_is_not_tuned_again_once_the_model_keeps_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(*WITH_FILES, "decoder.tune=true", "decoder.keep=true")
+    monkeypatch.delattr(weights, "_search")
+    assert run(*WITH_FILES, "decoder.tune=true") == 0
+
+
 def test_what_is_found_for_another_model_lies_beside_the_runs_own(tiny_bundle: Bundle) -> None:
     run(*WITH_FILES, "decoder.tune=true")
     own = Path("runs/an4/base/weights-beam/weights.json").read_bytes()
@@ -175,6 +198,17 @@ def test_a_model_that_knows_validation_takes_over_the_weights_of_base(
     assert "for the run base" in capsys.readouterr().err
 
 
+def test_flashlight_with_letters_has_no_beta_to_find(make_bundle: Callable[..., Bundle]) -> None:
+    pytest.importorskip("flashlight.lib.text.decoder.kenlm")
+    shutil.rmtree(MODEL)
+    make_bundle(("|", "a", "b")).save(MODEL)
+    Path("letters.arpa").write_text(LETTERS)
+    words = ["decoder=flashlight", "decoder.lm=letters.arpa", "decoder.tune=true"]
+    assert evaluate(compose(["recipe=an4", "trainer.threads=1", *words])) == 0
+    with Path("runs/an4/base/weights-flashlight/surface.csv").open() as stream:
+        assert [row["beta"] for row in csv.DictReader(stream)] == ["0.0"] * 3
+
+
 def test_without_a_language_model_there_is_nothing_to_weigh() -> None:
     with pytest.raises(UserError, match=r"needs a language model to weigh: give decoder.lm=FILE"):
         run("decoder.tune=true")
@@ -202,8 +236,27 @@ def test_a_model_keeps_its_decoder_with_all_files_and_gives_the_same_elsewhere(
     bundle.save("copy")
     assert asr.load("copy").digest == bundle.digest
     shutil.rmtree("elsewhere")
-    assert transcribe("copy", ["one.wav"], None, ["txt"], {}) == 0
+    assert transcribe(Options("copy", ["one.wav"])) == 0
     assert capsys.readouterr().out == f"{heard[0]}\n"
+
+
+def test_a_decoder_is_kept_where_the_same_evaluation_is_there_already(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(*WITH_FILES)
+    run(*WITH_FILES, "decoder.keep=true")
+    output, errors = capsys.readouterr()
+    assert "Evaluated already" in output
+    assert "uses this decoder from now on" in errors
+    assert asr.load(MODEL).decoder["name"] == "beam"
+
+
+def test_a_gzipped_lexicon_is_kept_and_read_again() -> None:
+    Path("words.gz").write_bytes(gzip.compress(Path("words.txt").read_bytes()))
+    run("decoder.lexicon=words.gz", "decoder.keep=true")
+    heard = hypotheses()
+    Path("words.gz").unlink()
+    assert [one.text for one in asr.load(MODEL).transcribe([f"{id}.wav" for id in TEXTS])] == heard
 
 
 def test_a_decoder_that_is_replaced_leaves_no_files_behind() -> None:
@@ -228,7 +281,7 @@ def test_a_file_of_the_decoder_that_was_changed_is_found_out() -> None:
 def test_transcribe_takes_files_and_readings(capsys: pytest.CaptureFixture[str]) -> None:
     run("decoder.lexicon=words.txt", "decoder.nbest=3")
     decoder = {"lexicon": "words.txt", "nbest": 3}
-    assert transcribe(str(MODEL), ["one.wav"], None, ["json"], decoder) == 0
+    assert transcribe(Options(str(MODEL), ["one.wav"], formats=["json"], decoder=decoder)) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert record["text"] == hypotheses()[0]
     assert record["nbest"][0]["text"] == record["text"]

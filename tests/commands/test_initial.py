@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import asr
 from asr.commands.compose import compose
 from asr.commands.main import main
 from asr.commands.train import train
+from asr.commands.validation import trained_on_split
+from asr.corpus import Corpus
 from asr.errors import UserError
 
 WORDS = [
@@ -55,6 +58,24 @@ def test_training_begins_where_the_other_model_ended(
     assert train(compose([*WORDS, "optim.learning_rate=1e-9", "seed=7", "name=without"])) == 0
     without = weights("without")
     assert any(np.abs(without[name] - base[name]).max() > 0.01 for name in base)
+
+
+def test_a_model_knows_the_splits_that_the_models_before_it_were_trained_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    base = asr.load("runs/custom/base/model")
+    assert "init" not in base.trained
+    seen = {**base.trained, "splits": ["train", "validation"]}
+    replace(base, trained=seen).save("seen")
+    for name, init in (("second", "seen"), ("third", "runs/custom/second/model")):
+        assert train(compose([*WORDS, f"init={init}", f"name={name}"])) == 0
+    third = asr.load("runs/custom/third/model")
+    assert third.trained["init"]["init"]["splits"] == ["train", "validation"]
+    corpus = Corpus.open("corpora/custom")
+    assert trained_on_split(third.trained, corpus, "validation")
+    assert not trained_on_split(base.trained, corpus, "validation")
+    assert not trained_on_split(third.trained, corpus, "test")
 
 
 def test_frozen_weights_stay_and_the_others_move(

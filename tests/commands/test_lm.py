@@ -143,6 +143,16 @@ def test_the_dictionary_of_an4_has_words_that_its_training_texts_lack(
     assert perplexity < 15
 
 
+def test_letters_of_texts_of_one_word_are_letters_when_they_are_read_again(lm: Asr) -> None:
+    Path("words.txt").write_text("nine\none\ntwo\n")
+    assert lm("words.txt", "-o", "one.arpa", "--characters")[0] == 0
+    model = NgramModel.load("one.arpa")
+    assert model.kind == "characters"
+    shares = np.exp(model.log_prob[1 : 1 + len(model.words)])
+    assert shares.sum() == pytest.approx(1.0, abs=1e-6)
+    assert 0 < shares[model.word_id("|")] == shares[model.unknown_id]
+
+
 def test_characters_have_a_bar_for_the_space(lm: Asr) -> None:
     status, said, _ = lm("text.txt", "-o", "letters.arpa", "--characters", "--order", "4")
     assert status == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -151,6 +152,15 @@ def test_words_are_weighed_by_their_model_and_counted(tmp_path: Path, units: Uni
     check(decoded(units, log_probs, lm=tmp_path / "lm.arpa", alpha=0.7, beta=0.4)[0], expected)
 
 
+def test_a_model_in_capitals_gives_what_the_same_in_small_letters_gives(tmp_path: Path) -> None:
+    (tmp_path / "lm.arpa").write_text(ARPA)
+    in_capitals = re.sub(r"\b(ab?|unk)\b", lambda found: found[0].upper(), ARPA)
+    (tmp_path / "capitals.arpa").write_text(in_capitals)
+    log_probs = emissions(5, len(LETTERS.symbols), 1)
+    found = decoded(LETTERS, log_probs, lm=tmp_path / "capitals.arpa", alpha=0.7)[0]
+    check(found, decoded(LETTERS, log_probs, lm=tmp_path / "lm.arpa", alpha=0.7)[0])
+
+
 @pytest.mark.parametrize("units", [LETTERS, WHOLE])
 def test_letters_are_weighed_by_theirs_and_counted_with_the_spaces(
     tmp_path: Path, units: Units
@@ -254,6 +264,18 @@ def test_a_hotword_is_heard_in_phones_too(tmp_path: Path) -> None:
         assert found[text] == pytest.approx(score + 2.0 * text.split().count("two"), abs=1e-6)
 
 
+def test_a_hotword_that_can_never_be_heard_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "hot.txt").write_text("ab\n")
+    (tmp_path / "words.txt").write_text("b\na\n")
+    listed = {"lexicon": tmp_path / "words.txt", "hotwords": tmp_path / "hot.txt"}
+    with pytest.raises(UserError, match=r"hot.txt:1: 'ab' is none of the words"):
+        BeamDecoder(LETTERS, 0.04, **listed)
+    BeamDecoder(LETTERS, 0.04, **listed, unknown_score=-1.0)
+    with pytest.raises(UserError, match=r"hot.txt:1: 'ab' is none of the words"):
+        BeamDecoder(WordUnits((BLANK, "a", "b")), 0.04, hotwords=tmp_path / "hot.txt")
+    BeamDecoder(WHOLE, 0.04, hotwords=tmp_path / "hot.txt")
+
+
 def test_a_narrow_beam_finds_nothing_better_than_a_wide_one_and_mostly_the_same() -> None:
     same = 0
     for seed in range(20):
@@ -320,6 +342,7 @@ def test_where_no_word_of_the_lexicon_fits_to_the_end_the_unfinished_one_is_left
         ({"nbest": 0}, "decoder.nbest=0 must be at least 1"),
         ({"alpha": math.nan}, "decoder.alpha=nan is no number"),
         ({"beta": math.inf}, "decoder.beta=inf is no number"),
+        ({"hotword_weight": math.nan}, "decoder.hotword_weight=nan is no number"),
         ({"alpha": -0.5}, "decoder.alpha=-0.5 must be 0 or more"),
         ({"token_threshold": math.nan}, "decoder.token_threshold=nan must be 0 or more"),
         ({"beam_threshold": -1.0}, "decoder.beam_threshold=-1.0 must be 0 or more"),

@@ -228,6 +228,8 @@ PHONES = PhoneUnits(("<blank>", "AH"), {"a": ("AH",)})
         (UNITS, {"tokens": 0}, "decoder.tokens=0 must be at least 1"),
         (UNITS, {"alpha": math.nan}, "decoder.alpha=nan is no number"),
         (UNITS, {"beta": math.inf}, "decoder.beta=inf is no number"),
+        (UNITS, {"alpha": -0.5}, "decoder.alpha=-0.5 must be 0 or more"),
+        (UNITS, {"beam_threshold": math.nan}, "decoder.beam_threshold=nan must be 0 or more"),
         (CharacterUnits(("<blank>", "|", "c")), {"lm": "lm.arpa"}, "can spell none of the lang"),
         (CharacterUnits(("<blank>", "|", "a")), {"lexicon": "words.txt"}, "words.txt:2: .*'ab'"),
     ],
@@ -252,11 +254,15 @@ def test_kenlm_is_silent_while_it_loads(files: Path, capfd: pytest.CaptureFixtur
     assert capfd.readouterr().err == "still heard\n"
 
 
-def test_a_language_model_in_capitals_is_asked_in_capitals(files: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_language_model_in_capitals_is_asked_in_capitals(
+    files: Path, tmp_path: Path, listed: bool
+) -> None:
     raised = ARPA.replace("ab", "AB").replace("a\t", "A\t").replace("bb", "BB")
     raised = raised.replace("> a", "> A").replace("\ta AB", "\tA AB")
     (tmp_path / "capitals.arpa").write_text(raised.lstrip())
-    given: dict[str, Any] = {"lexicon": files / "words.txt", "alpha": 1.0}
+    given: dict[str, Any] = {"alpha": 1.0}
+    given |= {"lexicon": files / "words.txt"} if listed else {}
     emissions = peaks("a_|_a_b")
     one = FlashlightDecoder(UNITS, 0.04, lm=files / "lm.arpa", **given).decode_one(emissions)
     other = FlashlightDecoder(UNITS, 0.04, lm=tmp_path / "capitals.arpa", **given)

@@ -41,6 +41,12 @@ def test_what_cannot_be_heard_or_weighed_is_named_with_its_line(
         read(tmp_path, text)
 
 
+def test_a_phrase_of_a_word_that_cannot_be_heard_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "hot.txt").write_text("\ufeffAB\nab ca\n")
+    with pytest.raises(UserError, match=r"hot.txt:2: 'ca' is none of the words that can be heard"):
+        HotwordList.read(tmp_path / "hot.txt", "english", 1.0, ALPHABET, frozenset({"ab"}))
+
+
 @given(
     phrases=st.dictionaries(
         st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=2).map(" ".join),

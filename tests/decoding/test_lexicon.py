@@ -12,7 +12,7 @@ from asr.units.phones import PhoneUnits
 from asr.units.symbols import BLANK
 
 LETTERS = CharacterUnits((BLANK, "|", "a", "b"))
-DICTIONARY = ";;; CMU style\nA  AH\nA(2)  EY\n\n# a comment\nBAB  B AE B\nA  AH\n'TIS-IT  T\n"
+DICTIONARY = "\ufeff;;; CMU style\nA  AH\nA(2)  EY\n\n# a comment\nBAB  B AE B\nA  AH\n'TIS-IT  T\n"
 
 
 def lexicon(tmp_path: Path, text: str) -> Lexicon:
@@ -59,6 +59,22 @@ def test_a_word_that_the_units_cannot_spell_is_named_with_its_line(
 ) -> None:
     with pytest.raises(UserError, match=message):
         lexicon(tmp_path, text).spelled(units)
+
+
+def test_symbols_that_nobody_says_are_no_words(tmp_path: Path) -> None:
+    entries = lexicon(tmp_path, "<s>  SIL\n</s>  SIL\n<sil>  SIL\nA  AH\n").entries
+    assert [entry.word for entry in entries] == ["a"]
+
+
+def test_a_gzipped_lexicon_that_is_damaged_is_named(tmp_path: Path) -> None:
+    whole = bytearray(gzip.compress(b"abbabaab\n" * 50 + bytes(range(97, 120)), mtime=0))
+    for name, data in {
+        "cut": whole[:-12],
+        "turned": [*whole[:10], 0xFF, 0xFF, *whole[12:]],
+    }.items():
+        (tmp_path / name).write_bytes(bytes(data))
+        with pytest.raises(UserError, match=f"The lexicon .*{name} cannot be unpacked"):
+            Lexicon.read(tmp_path / name, "english")
 
 
 def test_a_file_without_words_or_none_at_all_is_refused(tmp_path: Path) -> None:

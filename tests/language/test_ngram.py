@@ -287,7 +287,8 @@ def test_places_outside_the_file_are_refused(
         ("first_child", 6, 6),
         ("suffix", 0, 1), ("suffix", 6, -1), ("suffix", 6, 6), ("suffix", 6, 9),
         ("log_prob", 4, np.nan), ("backoff", 4, np.nan), ("backoff", 4, -np.inf),
-        ("ends", 1, 0), ("ends", -1, 999),
+        ("ends", 1, 0), ("ends", -1, 999), ("text", 0, 0xFF), ("text", -1, ord("a")),
+        ("log_prob", 4, np.inf), ("log_prob", 4, -np.inf),
     ],
 )  # fmt: skip
 def test_a_damaged_index_is_found_on_loading(
@@ -298,6 +299,13 @@ def test_a_damaged_index_is_found_on_loading(
     replace(small, **{name: array}).save(tmp_path / "lm.bin")
     with pytest.raises(UserError, match=r"lm\.bin is damaged"):
         NgramModel.load(tmp_path / "lm.bin")
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_an_order_that_is_not_that_of_the_ngrams_is_found_on_loading(
+    small: NgramModel, order: int
+) -> None:
+    assert replace(small, order=order).fault() == "its order is not that of its n-grams"
 
 
 def test_a_context_that_follows_itself_is_found_on_loading(small: NgramModel) -> None:

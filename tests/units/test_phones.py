@@ -55,6 +55,12 @@ def test_a_word_without_phones_names_file_and_line(tmp_path: Path) -> None:
         PhoneUnits.from_dictionary(path)
 
 
+def test_symbols_that_nobody_says_are_neither_words_nor_phones(tmp_path: Path) -> None:
+    path = tmp_path / "dic"
+    path.write_text("<sil>  SIL\nA  AH\n")
+    assert PhoneUnits.from_dictionary(path).symbols == ("<blank>", "AH")
+
+
 def test_a_phone_may_not_be_called_as_the_blank_is(tmp_path: Path) -> None:
     path = tmp_path / "dic"
     path.write_text("A  AH <blank>\n")
