@@ -241,7 +241,7 @@ class Transcriber:
             self.heard(transcript.duration_s)
         start_s = piece.file.recording.start_s
         nbest = tuple(_later(one, start_s) for one in transcript.nbest)
-        return replace(transcript, nbest=nbest, channel=piece.number)
+        return replace(transcript, nbest=nbest, channel=piece.number, start_s=start_s)
 
 
 class Trial:

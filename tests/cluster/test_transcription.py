@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -190,6 +191,28 @@ def test_a_stretch_of_a_file_has_the_times_of_the_file(tiny_bundle: Bundle, tmp_
     assert [word.start_s for word in transcript.words] == pytest.approx(
         [word.start_s + 1.0 for word in alone.words]
     )
+    assert alone.words
+
+
+def test_a_stretch_behind_its_own_length_has_the_times_of_the_file_in_every_format(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    samples = np.random.default_rng(0).normal(0, 0.1, 6 * RATE_HZ)
+    soundfile.write(tmp_path / "long.wav", samples, RATE_HZ)
+    out = tmp_path / "out"
+    part = Part((file_of(tmp_path / "long.wav", start_s=4.0, end_s=5.5),))
+    with Journal(out) as journal:
+        settings = settings_of(out, journal, formats=("json", "ctm", "stm", "vtt", "textgrid"))
+        Transcriber(settings, tiny_bundle)(part)
+    words = json.loads((out / "long.json").read_text())["words"]
+    lines = [line.split() for line in (out / "long.ctm").read_text().splitlines()]
+    assert words
+    assert [float(line[2]) for line in lines] == [word["start_s"] for word in words]
+    stretches = [line.split() for line in (out / "long.stm").read_text().splitlines()[1:]]
+    assert (float(stretches[0][3]), float(stretches[-1][4])) == (4.0, 5.5)
+    cue, *_ = re.findall(r"^00:00:(\S+) -->", (out / "long.vtt").read_text(), re.MULTILINE)
+    assert float(cue) == words[0]["start_s"]
+    assert "xmax = 5.5" in (out / "long.textgrid").read_text()
 
 
 def test_a_recording_beyond_the_limit_is_a_failure_that_names_the_option(
