@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from asr.cluster.actors import Crew
-from asr.cluster.attempt import Lost
+from asr.cluster.attempt import Lost, attempt
 from asr.cluster.child import Child
 from asr.cluster.ray import import_ray, start_ray
 from asr.errors import UserError
@@ -80,9 +80,19 @@ class LocalExecutor:
         items: Iterable[Item],
         limit_s: Callable[[Item], float] | None = None,
     ) -> Iterator[tuple[Item, Result | Lost]]:
-        """Items with their results, in order; none is ever `Lost`."""
+        """Items with their results, in order; none is ever `Lost`.
+
+        Raises:
+            UserError: the process has no memory left, or its GPU failed.
+        """
         for item in items:
-            yield item, worker(item)
+            result = attempt(worker, item)
+            if isinstance(result, Lost):
+                raise UserError(
+                    f"The process cannot go on: {result.why}. What is done stays; the same command"
+                    " goes on."
+                )
+            yield item, result
 
 
 class ProcessExecutor:

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from asr.cluster.journal import Journal, Record
+from asr.cluster.journal import FOLDER, Journal, Record
 from asr.files import digest_bytes
 from asr.inputs import Failure, Recording
 
@@ -111,6 +111,9 @@ def survey(recordings: Iterable[Recording], longest_name: int) -> Iterator[File 
         if not stat.S_ISREG(status.st_mode):
             what = f"{recording.path} is no file but a pipe, a device or a folder"
             yield Failure(recording.path, "find", "not-audio", what)
+        elif recording.name.split("/")[0] == FOLDER:
+            what = f"{recording.path}: its outputs would lie in {FOLDER}, where the journal is"
+            yield Failure(recording.path, "find", "name-taken", what)
         elif _is_too_long(recording.name, longest_name):
             what = f"{recording.path}: its outputs' name would be too long for the file system"
             yield Failure(recording.path, "find", "name-too-long", what)

@@ -97,10 +97,10 @@ class Reader:
         """
         recording = piece.file.recording
         if recording.start_s or recording.end_s is not None:
-            loaded = _load(piece)
-            if isinstance(loaded, Failure):
-                raise InputError(loaded.reason, loaded.detail)
-            yield loaded
+            for _, loaded in self._ahead(_load, [piece]):
+                if isinstance(loaded, Failure):
+                    raise InputError(loaded.reason, loaded.detail)
+                yield loaded
             return
         blocks = audio.blocks(recording.path, channel=piece.channel, limit_s=self._longest_s)
 
@@ -134,6 +134,8 @@ class Reader:
         began = time.perf_counter()
         for item, result in Ahead(work, items, lambda one: self._limit_s(file_of(one)), READ_AHEAD):
             self.waited_s += time.perf_counter() - began
+            if isinstance(result, MemoryError):  # which is no file's fault
+                raise result
             if isinstance(result, TimedOut):
                 file = file_of(item)
                 late = _late(file, self._limit_s(file))
@@ -173,12 +175,14 @@ def _load(piece: Piece) -> Floats | Failure:
 
 
 def _attempt(file: File, read: Callable[[], Any]) -> Any:
-    """What `read` gives for a file that stays as it is, or why it gives nothing."""
+    """What `read` gives for a file that stays as it is, or why not; `MemoryError` as it is."""
     try:
         found = read()
         return _changed(file) or found
     except InputError as error:
         return _changed(file) or failure(file, "read", error.reason, str(error))
+    except MemoryError as error:
+        return error
     except Exception as error:  # noqa: BLE001  one bad file stops none of the others
         return failure(file, "read", "error", f"{type(error).__name__}: {error}")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.cluster.attempt import why_it_cannot_go_on
 from asr.cluster.plan import PART_BYTES, Part
 from asr.cluster.reading import Floats, Piece, Reader, failure
 from asr.cluster.writing import Done, Outputs
@@ -203,7 +204,7 @@ class Transcriber:
                 [waveform for _, waveform in loaded], [piece.source for piece in pieces]
             )
         except Exception as error:
-            if _ends_all(error):
+            if why_it_cannot_go_on(error):
                 raise
             if len(loaded) > 1:  # one bad recording stops none of the others
                 for one in loaded:
@@ -226,7 +227,7 @@ class Transcriber:
         except InputError as error:
             yield piece, failure(piece.file, "read", error.reason, str(error))
         except Exception as error:
-            if _ends_all(error):
+            if why_it_cannot_go_on(error):
                 raise
             yield piece, failure(piece.file, "recognise", "error", _what(error))
         else:
@@ -264,13 +265,6 @@ def _device(wanted: str) -> str:
     if wanted == "gpu" and not found:
         raise UserError("--device gpu: torch finds no GPU here. Try asr doctor.")
     return "cuda" if found and wanted != "cpu" else "cpu"
-
-
-def _ends_all(error: Exception) -> bool:
-    """Whether nothing more can be computed by this process: its GPU has failed."""
-    import torch
-
-    return isinstance(error, torch.AcceleratorError)
 
 
 def _later(hypothesis: Hypothesis, start_s: float) -> Hypothesis:

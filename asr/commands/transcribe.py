@@ -133,10 +133,11 @@ def _print(options: Options, recordings: Sequence[Recording], failures: list[Fai
             files.append(found)
     transcriber = Transcriber(_settings(options, None, ""))
     visible = not options.quiet and not sys.stdout.isatty()
-    with Tally(len(files), estimate(files).audio_s, visible) as tally:
+    expected = estimate(files).audio_s if visible and sys.stderr.isatty() else 0.0
+    with Tally(len(files), expected, visible) as tally:
         transcriber.heard = tally.heard
-        for part in parts_of(files):
-            for outcome in transcriber.recognise(part):
+        for _, outcomes in LocalExecutor().map(transcriber.recognise, parts_of(files)):
+            for outcome in outcomes:
                 if isinstance(outcome, Failure):
                     tally.fail(outcome)
                 elif outcome is not None:
@@ -181,8 +182,9 @@ def _write(
             return _say_what_would_be_done(options, settings, journal, totals, failures)
         if not options.quiet and (totals.done or totals.failed):
             print(f"asr: {_account_of(totals)}.", file=sys.stderr)
-        expected = estimate(totals.sample, totals.wanted_bytes)
-        tally = Tally(totals.wanted, expected.audio_s, not options.quiet, journal.folder / "log")
+        visible = not options.quiet and sys.stderr.isatty()
+        expected_s = estimate(totals.sample, totals.wanted_bytes).audio_s if visible else 0.0
+        tally = Tally(totals.wanted, expected_s, visible, journal.folder / "log")
         tally.say(f"asr transcribe {options.model} -o {output}: {totals.wanted} files to do")
         account = functools.partial(_account, options, output, journal, tally, failures, totals)
         try:

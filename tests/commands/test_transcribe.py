@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from asr.bundle import Bundle, add_score, load
 from asr.cluster import plan, transcription
@@ -375,6 +376,38 @@ def test_where_a_batch_fails_only_the_faulty_recording_is_lost(
     assert failure["stage"] == "recognise"
     assert failure["reason"] == "error"
     assert "out of memory" in failure["detail"]
+
+
+@pytest.mark.parametrize("fault", ["while reading", "while recognising", "torch's own"])
+@pytest.mark.parametrize("printed", [False, True])
+def test_a_lack_of_memory_is_no_recordings_fault(
+    model: Path,
+    audio: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    printed: bool,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        if fault != "torch's own":
+            raise MemoryError
+        torch.empty(1 << 60)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        if fault == "while reading":
+            patched.setattr("asr.audio.load", fail)
+        else:
+            patched.setattr(Bundle, "recognise", fail)
+        with pytest.raises(UserError, match="it ran out of memory"):
+            if printed:
+                transcribe(model, audio)
+            else:
+                transcribe(model, audio, output=out)
+    if not printed:
+        assert written(out) == []
+        assert transcribe(model, audio, output=out, formats=["txt"]) == 0
+        assert written(out) == ["a.txt", "b.txt", "sub/c.txt"]
 
 
 def test_a_model_that_gives_no_numbers_gives_no_text(

@@ -122,6 +122,19 @@ def test_no_line_of_a_manifest_leads_out_of_the_output_folder(
     assert {n.removesuffix(".txt") for n in written(tmp_path / "out") if ".txt" in n} == expected
 
 
+def test_no_line_of_a_manifest_leads_to_the_journal(
+    model: Path, folder: Path, tmp_path: Path
+) -> None:
+    lines = [
+        json.dumps({"audio": "good.wav", "id": name, "end_s": end_s})
+        for name, end_s in ((".asr/journal", 0.3), ("b/.asr/c", 0.4))
+    ]
+    (folder / "list.jsonl").write_text("\n".join(lines))
+    assert transcribe(model, folder / "list.jsonl", output=tmp_path / "out") == 1
+    assert failures(tmp_path / "out") == [("good.wav", "name-taken")]
+    assert not list((tmp_path / "out" / ".asr").glob("journal.[tj]*"))
+
+
 def test_a_link_in_the_output_folder_is_replaced_and_not_followed(
     model: Path, folder: Path, tmp_path: Path
 ) -> None:
