@@ -122,8 +122,8 @@ def survey(recordings: Iterable[Recording], longest_name: int) -> Iterator[File 
 
 
 def _is_too_long(name: str, longest: int) -> bool:
-    whole = os.fsencode(name)
-    return len(whole) > longest and any(len(part) > longest for part in whole.split(b"/"))
+    """Whether its last part is: those before it are folders, which get no ending."""
+    return len(name) * 4 > longest and len(os.fsencode(name).rpartition(b"/")[2]) > longest
 
 
 def parts_of(files: Iterable[File]) -> Iterator[Part]:

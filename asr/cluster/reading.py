@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -14,12 +15,12 @@ import numpy.typing as npt
 
 from asr import audio
 from asr.cluster.ahead import Ahead, TimedOut
-from asr.cluster.plan import PART_BYTES, File
+from asr.cluster.plan import PART_BYTES, PART_FILES, File
 from asr.files import InputError, printable
 from asr.inputs import Failure
 from asr.waveforms import WHOLE_S
 
-READ_AHEAD = 64  # short files
+READ_AHEAD = 8  # short files: 16 minutes of audio at most, 60 MB of floats
 BLOCKS_AHEAD = 4  # of a long one
 
 Floats = npt.NDArray[np.float32]
@@ -61,12 +62,15 @@ class Reader:
 
     def __init__(self, longest_s: float, timeout_s: float, split: bool) -> None:
         self.waited_s = 0.0
+        self._left_s = math.inf  # of what all files of the part may take, after one timed out
         self._longest_s = longest_s
         self._timeout_s = timeout_s
         self._split = split
 
     def pieces(self, files: Sequence[File]) -> Iterator[Piece | tuple[int, Failure]]:
         """What there is to recognise; of a file in which there is nothing position and reason."""
+        size = sum(file.size for file in files)
+        self._left_s = self._timeout_s * (1 + size / PART_BYTES)
         for position, (file, info) in enumerate(self._ahead(self._probe, files)):
             if isinstance(info, Failure):
                 yield position, info
@@ -138,7 +142,9 @@ class Reader:
                 raise result
             if isinstance(result, TimedOut):
                 file = file_of(item)
-                late = _late(file, self._limit_s(file))
+                waited_s = time.perf_counter() - began
+                self._left_s -= waited_s
+                late = _late(file, waited_s)
                 yield item, failure(file, "read", "timed-out", late)
             else:
                 yield item, result
@@ -152,7 +158,12 @@ class Reader:
         return _attempt(file, lambda: audio.probe(recording.path, limit_s))
 
     def _limit_s(self, file: File) -> float:
-        return self._timeout_s * (1 + file.size / PART_BYTES)
+        """As long as it may take, but no longer than those that timed out have left of the part's.
+
+        A little is left to each file: what is read already is not lost.
+        """
+        own_s = self._timeout_s * (1 + file.size / PART_BYTES)
+        return min(own_s, max(self._left_s, self._timeout_s / PART_FILES))
 
 
 def failure(file: File, stage: str, reason: str, detail: str) -> Failure:
@@ -169,7 +180,7 @@ def _load(piece: Piece) -> Floats | Failure:
             recording.start_s,
             recording.end_s,
             channel=piece.channel,
-            limit_s=max(piece.duration_s, 2 * WHOLE_S),
+            limit_s=max(piece.duration_s + 1.0, 2 * WHOLE_S),  # of a stretch: of it alone
         ),
     )
 

@@ -52,8 +52,11 @@ class Settings:
     token: str = ""
 
     def limit_s(self, part: Part) -> float:
-        """How long a part may keep a worker busy: more where there are more bytes."""
-        return self.timeout_s * (1 + part.size / PART_BYTES)
+        """How long a part may keep a worker busy: more where there are more bytes.
+
+        Twice what its files may keep a reader waiting, so that a worker tells which of them did.
+        """
+        return 2 * self.timeout_s * (1 + part.size / PART_BYTES)
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,10 @@ class Transcriber:
                 else:
                     ended[position] = outputs.add(part.files[position], heard)
             recognised = time.perf_counter()
-            outputs.finish()
+            refused = outputs.finish()
+        for position, file in enumerate(part.files):
+            if file.wanted and file.recording.name in refused:
+                ended[position] = refused[file.recording.name]
         seconds = {
             "read": reader.waited_s,
             "recognise": recognised - began - reader.waited_s,

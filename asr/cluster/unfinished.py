@@ -16,9 +16,10 @@ from pathlib import Path
 
 from asr.cluster.parts import RECORD_ENDING
 from asr.errors import UserError
-from asr.files import LOCK_NAME, explain_write_errors
+from asr.files import DIGEST_BYTES, LOCK_NAME, explain_write_errors
 
 ENDING = ".parts"
+KEY = "[0-9a-f]" * 2 * DIGEST_BYTES
 
 
 @contextlib.contextmanager
@@ -56,7 +57,7 @@ def unfinished(corpus: Path, key: str) -> Iterator[Path]:
 
 def remove_unfinished(corpus: Path, but: Path | None = None) -> None:
     """What stopped preparations of a corpus left, where nobody works in it."""
-    for work in corpus.parent.glob(f".{glob.escape(corpus.name)}.*{ENDING}"):
+    for work in corpus.parent.glob(f".{glob.escape(corpus.name)}.{KEY}{ENDING}"):
         if work != but and (lock := _lock(work)) is not None:
             shutil.rmtree(work, ignore_errors=True)
             os.close(lock)

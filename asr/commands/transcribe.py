@@ -35,6 +35,7 @@ SUBTITLES = ("srt", "vtt")
 NAME_MAX = 255  # bytes of a file's name, where the file system does not say
 # Starting Ray takes some 10 s, in which one core transcribes more than this.
 RAY_BYTES = 500 * 2**20
+GPUS = {"cpu": False, "gpu": True, "auto": None}  # of workers on Ray: whether they have one
 
 
 @dataclass(frozen=True)
@@ -174,12 +175,12 @@ def _write(
             journal,
             _identity(options),
             Choice(everything=options.overwrite, failed=options.retry_failed),
-            _longest_name(output),
+            _longest_name(output, options),
         )
         totals = plan.totals
         failures += plan.failures
         if options.dry_run:
-            return _say_what_would_be_done(options, settings, journal, totals, failures)
+            return _say_what_would_be_done(options, settings, journal, plan, failures)
         if not options.quiet and (totals.done or totals.failed):
             print(f"asr: {_account_of(totals)}.", file=sys.stderr)
         visible = not options.quiet and sys.stderr.isatty()
@@ -217,17 +218,22 @@ def _work(
         transcriber.heard = tally.heard
     with executor:
         if isinstance(executor, RayExecutor):
-            if options.device == "auto":
-                executor.gpus = import_ray().cluster_resources().get("GPU", 0) > 0
             inputs = [file.recording.path for file in totals.sample]
             model = None if pipeline_name(options.model) else settings.model
             partial = partial_folder(journal.output.resolve(), journal.token)
-            check_nodes(import_ray(), inputs, model, str(partial))
+            files = [v for k, v in settings.decoder.items() if k in decoder_settings.FILES]
+            check_nodes(import_ray(), inputs, model, str(partial), files)
         trials = ProcessExecutor() if in_process else executor
         job = Job(plan, journal, transcriber, executor, trials, tally, in_process)
         job.run()
     if tally.done:
-        journal.note("speed", tally.audio_s / tally.seconds / executor.workers)
+        speed = tally.audio_s / tally.seconds / executor.workers
+        journal.note("speed", {_speed_of(options, plan.settings): speed})
+
+
+def _speed_of(options: Options, identity: str) -> str:
+    """What a speed is noted under: another model, decoder or device has another one."""
+    return f"{identity} {options.device} {options.threads}"
 
 
 def _executor(options: Options, left_bytes: int) -> Executor:
@@ -237,7 +243,7 @@ def _executor(options: Options, left_bytes: int) -> Executor:
         workers = 1 if left_bytes < RAY_BYTES else max(1, (os.cpu_count() or 1) // options.threads)
     if options.ray is None and workers == 1:
         return LocalExecutor()
-    return RayExecutor(workers, options.ray, options.threads, gpus=options.device == "gpu")
+    return RayExecutor(workers, options.ray, options.threads, gpus=GPUS[options.device])
 
 
 def _settings(options: Options, output: Path | None, token: str) -> Settings:
@@ -268,13 +274,22 @@ def _identity(options: Options) -> str:
     """The same for calls that write the same outputs for a file."""
     named = pipeline_name(options.model)
     content = {
-        "model": named or digest_of(read_description(Path(options.model))),
+        "model": _weights_of(named) if named else digest_of(read_description(Path(options.model))),
         "decoder": decoder_settings.digested(options.decoder),
         "formats": sorted(options.formats),
         "cues": [asdict(given["settings"]) for given in _writers(options).values()],
         "channels": options.channels,
     }
     return digest_bytes(json.dumps(content, sort_keys=True).encode())
+
+
+def _weights_of(name: str) -> str:
+    """A recogniser of torchaudio's, with the size of its weights once they are there."""
+    from asr import registry
+    from asr.pipelines import weights_file
+
+    path = weights_file(registry.find("pipelines", name))
+    return f"{name} {path.stat().st_size}" if path.is_file() else name
 
 
 def _keep_inputs(output: Path, recordings: Sequence[Recording], formats: Sequence[str]) -> None:
@@ -288,13 +303,14 @@ def _keep_inputs(output: Path, recordings: Sequence[Recording], formats: Sequenc
                 raise UserError(f"{path} is an input, and would be overwritten: change -o.")
 
 
-def _longest_name(output: Path) -> int:
+def _longest_name(output: Path, options: Options) -> int:
     """Bytes that a recording's name may have, so that its outputs' names are none too long."""
     try:
         longest = os.pathconf(output, "PC_NAME_MAX")
     except (OSError, ValueError):
         longest = NAME_MAX
-    return longest - len(".textgrid")
+    room = max(len(f".{name}") for name in options.formats)
+    return longest - room - (len(".99") if options.channels == "split" else 0)
 
 
 def _account_of(totals: Totals) -> str:
@@ -311,13 +327,16 @@ def _say_what_would_be_done(
     options: Options,
     settings: Settings,
     journal: Journal,
-    totals: Totals,
+    plan: Plan,
     failures: Sequence[Failure],
 ) -> int:
+    totals = plan.totals
     print(f"{_account_of(totals)}; {len(failures)} that cannot be used as they are")
     if totals.wanted:
         expected = estimate(totals.sample, totals.wanted_bytes)
-        speed = journal.noted("speed") or measured(Transcriber(settings), totals.sample)
+        noted = journal.noted("speed")
+        known = noted.get(_speed_of(options, plan.settings)) if isinstance(noted, dict) else None
+        speed = known or measured(Transcriber(settings), totals.sample)
         print(replace(expected, speed=speed).told(options.workers or 1))
     name_failures(failures[:NAMED_FAILURES], len(failures))
     return 0

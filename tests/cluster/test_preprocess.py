@@ -465,3 +465,14 @@ def test_the_index_names_the_command(tmp_path: Path, inputs: Inputs) -> None:
     prepare_corpus(inputs, tmp_path / "corpus", LocalExecutor(), "asr prepare recipe=toy")
     index = json.loads((tmp_path / "corpus" / "corpus.json").read_text())
     assert index["command"] == "asr prepare recipe=toy"
+
+
+def test_what_another_corpus_left_is_none_of_this_ones(tmp_path: Path) -> None:
+    keys = [digit * 32 for digit in "0123"]
+    kept = tmp_path / f".an4.v2.{keys[0]}.parts"
+    old = tmp_path / f".an4.{keys[1]}.parts"
+    for path in (kept, old):
+        path.mkdir()
+    with unfinished(tmp_path / "an4", keys[2]):
+        assert kept.exists()
+        assert not old.exists()

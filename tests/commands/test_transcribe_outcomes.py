@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,40 @@ def test_no_line_of_a_manifest_leads_out_of_the_output_folder(
     assert all(path.is_relative_to(tmp_path / "out") for path in made)
     expected = {"absolute/name", "good"}
     assert {n.removesuffix(".txt") for n in written(tmp_path / "out") if ".txt" in n} == expected
+
+
+@pytest.mark.parametrize(("length", "status"), [(243, 0), (244, 1)])
+def test_a_name_leaves_room_for_the_longest_ending_and_a_channels_number(
+    model: Path, tmp_path: Path, length: int, status: int
+) -> None:
+    record(tmp_path / "a.wav")
+    (tmp_path / "list.jsonl").write_text(json.dumps({"audio": "a.wav", "id": "x" * length}))
+    options = options_of(model, tmp_path / "list.jsonl", output=tmp_path / "out", channels="split")
+    assert command.transcribe(replace(options, formats=["txt", "textgrid"])) == status
+    assert "failures.jsonl" not in written(tmp_path / "out") or status == 1
+
+
+def test_a_path_that_the_file_system_does_not_take_is_that_files_failure(
+    model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a/" * 2100 + "far", "good", "odd:name"]
+    lines = [
+        json.dumps({"audio": "good.wav", "id": name, "end_s": 0.3 + number / 100})
+        for number, name in enumerate(names)
+    ]
+    (folder / "list.jsonl").write_text("\n".join(lines))
+    rename = os.replace
+
+    def refuse(source: Any, target: Any) -> None:  # as exFAT does
+        if ":" in str(target):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), source, None, target)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert transcribe(model, folder / "list.jsonl", output=tmp_path / "out") == 1
+    reasons = [reason for _, reason in failures(tmp_path / "out")]
+    assert sorted(reasons) == ["name-taken", "name-too-long"]
+    assert written(tmp_path / "out") == {"good.txt", "good.json", "failures.jsonl"}
 
 
 def test_no_line_of_a_manifest_leads_to_the_journal(

@@ -98,9 +98,7 @@ def test_all_times_rise_and_stay_within_the_recording(transcripts: list[Transcri
     for transcript in transcripts:
         content = timeline(transcript, rng.choice([None, 10]))
         edges = [edge for word in content.words for edge in (word.start_ms, word.end_ms)]
-        assert all(
-            earlier <= later for earlier, later in pairwise([0, *edges, content.end_ms])
-        )
+        assert all(earlier <= later for earlier, later in pairwise([0, *edges, content.end_ms]))
         assert all(word.start_ms < word.end_ms for word in content.words)
         assert content.end_ms <= max(transcript.duration_s * 1000, len(content.words), 1)
         assert "".join(word.text for word in content.words) == "".join(
