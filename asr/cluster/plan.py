@@ -34,7 +34,8 @@ class File:
 
     Where it is not `wanted` it has its outputs already, and is recognised only for those that are
     recognised together with it. `attempts` says how often its work has ended in this state before,
-    done or failed.
+    done or failed; where it is `recorded` at all, in whatever state, files of its outputs' names
+    are its own.
     """
 
     recording: Recording
@@ -42,6 +43,7 @@ class File:
     changed_ns: int
     wanted: bool = True
     attempts: int = 0
+    recorded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ class Plan:
         self._changed_ns = array("q")
         self._attempts = array("L")
         self._kinds = bytearray()
+        self._recorded = bytearray()
         records = _settle(self.recordings, journal)
         for position, (record, file) in enumerate(
             zip(records, survey(self.recordings, longest_name), strict=True)
@@ -202,6 +205,7 @@ class Plan:
         self._changed_ns.append(file.changed_ns)
         self._attempts.append(record.attempts if record is not None and valid else 0)
         self._kinds.append(kind)
+        self._recorded.append(record is not None)
 
     def _is_valid(self, file: File, record: Record) -> bool:
         return (record.size, record.changed_ns, record.settings) == (
@@ -221,9 +225,13 @@ class Plan:
         return DEADLY if record.failure.reason in DEADLY_REASONS else KEPT
 
     def _files(self) -> Iterator[File]:
-        columns = (self._positions, self._sizes, self._changed_ns, self._kinds, self._attempts)
-        for position, size, changed_ns, kind, attempts in zip(*columns, strict=True):
-            yield File(self.recordings[position], size, changed_ns, kind == WANTED, attempts)
+        columns = (self._positions, self._sizes, self._changed_ns, self._kinds)
+        before = zip(self._attempts, self._recorded, strict=True)
+        for (position, size, changed_ns, kind), (attempts, recorded) in zip(
+            zip(*columns, strict=True), before, strict=True
+        ):
+            recording, wanted = self.recordings[position], kind == WANTED
+            yield File(recording, size, changed_ns, wanted, attempts, bool(recorded))
 
 
 def _settle(recordings: list[Recording], journal: Journal) -> Iterator[Record | None]:

@@ -36,7 +36,7 @@ class Settings:
     `decoder` are the settings in which the decoder differs from the model's own, `folder` where
     outputs go (None: nowhere), `longest_s` the decoded duration that is taken, `timeout_s` how long
     a file may keep its worker waiting, `threads` those of a worker, `options` those of formats'
-    writers, and `token` the run's.
+    writers, `token` the run's, and `overwrite` whether files that no record knows are replaced.
     """
 
     model: str
@@ -50,6 +50,7 @@ class Settings:
     timeout_s: float = 600.0
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     token: str = ""
+    overwrite: bool = False
 
     def limit_s(self, part: Part) -> float:
         """How long a part may keep a worker busy: more where there are more bytes.
@@ -92,7 +93,12 @@ class Transcriber:
         began = time.perf_counter()
         ended: list[Done | Failure | None] = [None] * len(part.files)
         with Outputs(
-            Path(settings.folder), settings.formats, settings.options, settings.token, part.files
+            Path(settings.folder),
+            settings.formats,
+            settings.options,
+            settings.token,
+            part.files,
+            settings.overwrite,
         ) as outputs:
             for position, heard in self._ended(part, reader):
                 if isinstance(heard, Failure):

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from asr.cluster.executor import Executor, LocalExecutor, ProcessExecutor, RayExecutor
+from asr.cluster.executor import Executor, LocalExecutor, Lost, ProcessExecutor, RayExecutor
 from asr.cluster.job import Job
 from asr.cluster.journal import FOLDER, Journal, partial_folder
 from asr.cluster.nodes import check_nodes
@@ -138,6 +138,7 @@ def _print(options: Options, recordings: Sequence[Recording], failures: list[Fai
     with Tally(len(files), expected, visible) as tally:
         transcriber.heard = tally.heard
         for _, outcomes in LocalExecutor().map(transcriber.recognise, parts_of(files)):
+            assert not isinstance(outcomes, Lost)
             for outcome in outcomes:
                 if isinstance(outcome, Failure):
                     tally.fail(outcome)
@@ -262,6 +263,7 @@ def _settings(options: Options, output: Path | None, token: str) -> Settings:
         timeout_s=options.timeout_s,
         options=_writers(options),
         token=token,
+        overwrite=options.overwrite,
     )
 
 

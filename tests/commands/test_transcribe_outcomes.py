@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from asr import inputs
-from asr.bundle import Bundle
+from asr.bundle import Bundle, load
 from asr.cluster import plan
 from asr.cluster.journal import Journal
 from asr.cluster.plan import File
@@ -135,6 +135,53 @@ def test_a_name_leaves_room_for_the_longest_ending_and_a_channels_number(
     assert "failures.jsonl" not in written(tmp_path / "out") or status == 1
 
 
+def test_a_file_of_the_users_own_is_not_overwritten_unless_that_is_asked_for(
+    model: Path, folder: Path, tmp_path: Path
+) -> None:
+    record(folder / "a.wav")
+    (folder / "a.txt").write_text("what I wrote down")
+    assert transcribe(model, folder, output=folder) == 1
+    assert failures(folder) == [("a.wav", "name-taken")]
+    assert (folder / "a.txt").read_text() == "what I wrote down"
+    assert not (folder / "a.json").exists()
+    assert transcribe(model, folder, output=folder, overwrite=True) == 0
+    assert (folder / "a.txt").read_text() == (folder / "good.txt").read_text()
+
+
+def test_what_a_killed_run_wrote_but_did_not_record_is_taken_over(
+    model: Path, folder: Path, tmp_path: Path
+) -> None:
+    for name in ("first", "out"):
+        assert transcribe(model, folder, output=tmp_path / name) == 0
+        if name == "first":
+            shutil.copytree(tmp_path / "first", tmp_path / "out")
+            shutil.rmtree(tmp_path / "out" / ".asr")
+    assert "failures.jsonl" not in written(tmp_path / "out")
+
+
+def test_outputs_of_other_settings_are_replaced(
+    model: Path, folder: Path, tmp_path: Path, make_bundle: Any
+) -> None:
+    out = tmp_path / "out"
+    assert transcribe(model, folder, output=out) == 0
+    before = (out / "good.txt").read_text()
+    make_bundle(("|", "d", "e", "f", "g")).save(model)
+    assert transcribe(model, folder, output=out) == 0
+    assert (out / "good.txt").read_text() != before
+
+
+def test_channels_of_one_recording_take_no_other_recordings_name(
+    model: Path, tmp_path: Path
+) -> None:
+    both = np.random.default_rng(0).normal(0, 0.1, (RATE_HZ // 2, 2))
+    for name in ("a.wav", "a.1.wav", "b.wav", "b.wav.1.wav", "b.mp3"):
+        soundfile.write(tmp_path / name, both, RATE_HZ, format="WAV")
+    given = [tmp_path / name for name in ("a.wav", "a.1.wav", "b.wav", "b.wav.1.wav", "b.mp3")]
+    out = tmp_path / "out"
+    assert transcribe(model, *given, output=out, channels="split") == 0
+    assert len(written(out)) == len(given) * 2 * 2
+
+
 def test_a_path_that_the_file_system_does_not_take_is_that_files_failure(
     model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,9 +275,14 @@ def test_a_file_that_goes_away_after_it_was_found_is_a_failure(
 
 def test_three_minutes_of_silence_have_an_empty_text(model: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silence.flac", np.zeros(180 * RATE_HZ, np.int16), RATE_HZ)
-    transcribe(model, tmp_path / "silence.flac", output=tmp_path / "out")
+    bundle = load(model)
+    bundle.network.head.weight.data.zero_()
+    bundle.network.head.bias.data[0] = 100.0  # of the blank: it hears nothing
+    bundle.save(tmp_path / "deaf")
+    assert transcribe(tmp_path / "deaf", tmp_path / "silence.flac", output=tmp_path / "out") == 0
     found = json.loads((tmp_path / "out" / "silence.json").read_text())
-    assert found["duration_s"] == 180.0
+    assert (found["duration_s"], found["text"], found["words"]) == (180.0, "", [])
+    assert (tmp_path / "out" / "silence.txt").read_text() == "\n"
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut off"])
