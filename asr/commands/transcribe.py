@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +19,14 @@ from asr.cluster.nodes import check_nodes
 from asr.cluster.plan import Choice, File, Plan, Totals, parts_of, survey
 from asr.cluster.ray import import_ray
 from asr.cluster.transcription import Settings, Transcriber
-from asr.commands.estimate import estimate, measured
+from asr.commands.account import SPEED, account, beforehand, by_reason, foretell
+from asr.commands.estimate import estimate
 from asr.commands.output import Screen
-from asr.commands.tally import FAILURES, NAMED_FAILURES, Tally, list_failures, name_failures
+from asr.commands.tally import Tally, name_failures
 from asr.decoding import settings as decoder_settings
 from asr.description import check_model, digest_of, pipeline_name, read_description
 from asr.errors import UserError
-from asr.files import digest_bytes, printable
+from asr.files import digest_bytes
 from asr.formats.cues import DEFAULT, CueSettings
 from asr.inputs import Failure, Recording, find_recordings
 
@@ -150,7 +149,7 @@ def _print(options: Options, recordings: Sequence[Recording], failures: list[Fai
     failures += tally.failures
     name_failures(failures, len(failures))
     if failures:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in _by_reason(failures))
+        reasons = ", ".join(f"{count} {reason}" for reason, count in by_reason(failures))
         print(
             f"asr: {tally.done} transcribed; {len(failures)} failed ({reasons}).", file=sys.stderr
         )
@@ -181,24 +180,26 @@ def _write(
         totals = plan.totals
         failures += plan.failures
         if options.dry_run:
-            return _say_what_would_be_done(options, settings, journal, plan, failures)
+            workers, noted = options.workers or 1, _speed_of(options, plan.settings)
+            foretell(plan, journal, failures, Transcriber(settings), noted, workers)
+            return 0
         if not options.quiet and (totals.done or totals.failed):
-            print(f"asr: {_account_of(totals)}.", file=sys.stderr)
+            print(f"asr: {beforehand(totals)}.", file=sys.stderr)
         visible = not options.quiet and sys.stderr.isatty()
         expected_s = estimate(totals.sample, totals.wanted_bytes).audio_s if visible else 0.0
         tally = Tally(totals.wanted, expected_s, visible, journal.folder / "log")
         tally.say(f"asr transcribe {options.model} -o {output}: {totals.wanted} files to do")
-        account = functools.partial(_account, options, output, journal, tally, failures, totals)
+        told = options.formats, options.quiet, journal, tally, failures, totals
         try:
             with tally:
                 if totals.wanted:
                     _work(options, settings, plan, journal, tally, totals)
         except BaseException:
             with contextlib.suppress(UserError):  # what came first is told
-                account()
+                account(*told)
             raise
         else:
-            account()
+            account(*told)
         finally:
             tally.close()
     return 1 if failures or totals.failed or tally.reasons else 0
@@ -229,7 +230,7 @@ def _work(
         job.run()
     if tally.done:
         speed = tally.audio_s / tally.seconds / executor.workers
-        journal.note("speed", {_speed_of(options, plan.settings): speed})
+        journal.note(SPEED, {_speed_of(options, plan.settings): speed})
 
 
 def _speed_of(options: Options, identity: str) -> str:
@@ -313,89 +314,3 @@ def _longest_name(output: Path, options: Options) -> int:
         longest = NAME_MAX
     room = max(len(f".{name}") for name in options.formats)
     return longest - room - (len(".99") if options.channels == "split" else 0)
-
-
-def _account_of(totals: Totals) -> str:
-    parts = [f"{totals.wanted} to do"]
-    if totals.changed:
-        parts[0] += f" ({totals.changed} of them changed)"
-    parts.append(f"{totals.done} done before")
-    if totals.failed:
-        parts.append(f"{totals.failed} failed before (--retry-failed tries them again)")
-    return ", ".join(parts)
-
-
-def _say_what_would_be_done(
-    options: Options,
-    settings: Settings,
-    journal: Journal,
-    plan: Plan,
-    failures: Sequence[Failure],
-) -> int:
-    totals = plan.totals
-    print(f"{_account_of(totals)}; {len(failures)} that cannot be used as they are")
-    if totals.wanted:
-        expected = estimate(totals.sample, totals.wanted_bytes)
-        noted = journal.noted("speed")
-        known = noted.get(_speed_of(options, plan.settings)) if isinstance(noted, dict) else None
-        speed = known or measured(Transcriber(settings), totals.sample)
-        print(replace(expected, speed=speed).told(options.workers or 1))
-    name_failures(failures[:NAMED_FAILURES], len(failures))
-    return 0
-
-
-def _account(
-    options: Options,
-    output: Path,
-    journal: Journal,
-    tally: Tally,
-    failures: Sequence[Failure],
-    totals: Totals,
-) -> None:
-    """List what failed, and say what was done and where it lies."""
-    listing = output / FAILURES
-    listed = list_failures(listing, _all_failures(journal, [*failures, *tally.gone]))
-    failed = len(failures) + sum(tally.reasons.values())
-    if not options.quiet:
-        kept = [*failures, *tally.failures][:NAMED_FAILURES]
-        name_failures(kept, failed)
-    done = f"{tally.done} transcribed"
-    if tally.done:
-        done += (
-            f": {tally.audio_s / 3600:.2f} hours of audio in {tally.seconds:.1f} s,"
-            f" {tally.audio_s / tally.seconds:.0f} times real time"
-        )
-    parts = [done]
-    if totals.done:
-        parts.append(f"{totals.done} were there before")
-    if tally.left:
-        parts.append(f"{tally.left} are left: the same command goes on")
-    parts.append(f"written to {printable(output)} ({', '.join(options.formats)})")
-    if failed or totals.failed:
-        reasons = ", ".join(
-            f"{count} {reason}" for reason, count in _by_reason(failures, tally.reasons)
-        )
-        before = f"{totals.failed} before" if totals.failed else ""
-        counted = ", ".join(filter(None, (reasons, before)))
-        parts.append(f"{failed + totals.failed} failed ({counted}), listed in {printable(listing)}")
-    elif listed:
-        parts.append(f"earlier failures of other inputs are listed in {printable(listing)}")
-    tally.say("; ".join(parts))
-    if not options.quiet:
-        print("; ".join(parts) + ".", file=sys.stderr)
-
-
-def _all_failures(journal: Journal, failures: Sequence[Failure]) -> Iterator[Failure]:
-    """Those of this call that no record has, and all recorded ones of files that are there."""
-    yield from failures
-    for record in journal.failed():
-        if record.failure is not None and os.path.lexists(record.path):
-            yield record.failure
-
-
-def _by_reason(
-    failures: Sequence[Failure], counted: Mapping[str, int] | None = None
-) -> list[tuple[str, int]]:
-    reasons = Counter(counted or {})
-    reasons.update(failure.reason for failure in failures)
-    return reasons.most_common()

@@ -443,7 +443,7 @@ def test_a_speed_is_that_of_a_model_and_a_device(
 ) -> None:
     out = tmp_path / "out"
     transcribe(model, audio, output=out)
-    monkeypatch.setattr(command, "measured", lambda *_: 1e-4)
+    monkeypatch.setattr("asr.commands.account.measured", lambda *_: 1e-4)
     for more, expected in (({}, "a minute"), ({"decoder": {"name": "beam"}}, "hours")):
         capsys.readouterr()
         transcribe(model, audio, output=out, dry_run=True, overwrite=True, **more)
