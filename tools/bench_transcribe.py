@@ -21,6 +21,7 @@ import argparse
 import io
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,10 +31,11 @@ from pathlib import Path
 from typing import Any
 
 import machinery
-import made_up_files
 import torch
 from arguments import at_least
 from hardware import hardware
+from made_up_files import Machinery
+from memory_plot import draw
 from rich.console import Console
 from rich.table import Table
 
@@ -203,11 +205,11 @@ def print_archive(found: dict[str, Any]) -> None:
 
 def made_up(options: argparse.Namespace) -> dict[str, Any]:
     """Journal and scheduling, without outputs and with them."""
-    runs = [made_up_files.measure(options.made_up, outputs=False)]
+    runs = [machinery_of(options.made_up, "none")]
     if options.outputs:
-        runs.append(made_up_files.measure(options.outputs, outputs=True))
+        runs.append(machinery_of(options.outputs, "outputs"))
     if options.plot:
-        made_up_files.draw(options.plot, runs)
+        draw(options.plot, runs)
     rows = [
         {
             "files": run.files,
@@ -222,6 +224,14 @@ def made_up(options: argparse.Namespace) -> dict[str, Any]:
         for run in runs
     ]
     return {"hardware": hardware(torch.device("cpu")), "runs": rows}
+
+
+def machinery_of(files: int, what: str) -> Machinery:
+    """Measured in a process of its own, which has no torch."""
+    script = str(Path(__file__).with_name("made_up_files.py"))
+    command = [sys.executable, script, str(files), what]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return Machinery(**json.loads(done.stdout))
 
 
 def print_made_up(found: dict[str, Any]) -> None:

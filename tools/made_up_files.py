@@ -1,21 +1,21 @@
 """The machinery of a transcription alone: made-up recordings, and a model that does nothing.
 
 All recordings are stretches of one small file, each with a name and a record of its own, so that
-there may be a million. Journal, plan and job are the command's own.
+there may be a million. Journal, plan and job are the command's own. A process of its own, which
+loads no more than a driver does: `python made_up_files.py 1000 outputs` prints JSON.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from asr.cluster.executor import LocalExecutor, ProcessExecutor
 from asr.cluster.job import Job
@@ -24,7 +24,6 @@ from asr.cluster.plan import Choice, File, Part, Plan
 from asr.cluster.transcription import Result, Settings, Transcriber
 from asr.cluster.writing import Done
 from asr.decoding.hypothesis import Hypothesis, Transcript, Word
-from asr.files import write_atomically
 from asr.inputs import Failure, Recording
 
 MIB = 2**20
@@ -134,17 +133,5 @@ def memory_mib() -> float:
     return pages * resource.getpagesize() / MIB
 
 
-def draw(path: Path, found: Sequence[Machinery]) -> None:
-    """The driver's memory over the files that are done."""
-    figure = Figure(figsize=(6, 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for run in found:
-        files, _, memory = zip(*run.memory, strict=True)
-        label = "with outputs on disk" if run.outputs else "journal and scheduling alone"
-        axes.plot(files, memory, label=f"{run.files:,} files, {label}", linewidth=1.2)
-    axes.set(xlabel="files recorded", ylabel="MiB of the driver", ylim=(0, None))
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    with write_atomically(path, "wb") as stream:
-        figure.savefig(stream, format="png", dpi=110)
+if __name__ == "__main__":
+    print(json.dumps(asdict(measure(int(sys.argv[1]), sys.argv[2] == "outputs"))))

@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from torch import Tensor, nn
+
+from asr.bundle import Bundle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.append(str(REPOSITORY / "tools"))
@@ -240,3 +243,45 @@ def test_the_plan_of_an_epoch_is_measured_and_what_padding_wastes(tmp_path: Path
     # One utterance: nothing to pad, and three of four ranks wait.
     assert waste[60, 1, 4]["padding"] == 0
     assert waste[60, 1, 4]["waiting"] == pytest.approx(0.75)
+
+
+def test_a_job_without_a_model_is_measured_with_its_memory(tmp_path: Path) -> None:
+    words = ["--made-up", "300", "--outputs", "150", "--plot", "memory.png"]
+    found = benchmark(tmp_path, "bench_transcribe.py", *words)
+    alone, written = found["runs"]
+    assert (alone["files"], alone["outputs"]) == (300, False)
+    assert (written["files"], written["outputs"]) == (150, True)
+    for run in found["runs"]:
+        assert run["files_a_second"] == pytest.approx(run["files"] / run["work_s"], rel=0.2)
+        assert 10 < run["first_mib"] <= run["last_mib"] + 5
+    assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_job_is_measured_against_a_plain_loop_over_the_same_files(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    tiny_bundle.save(tmp_path / "model")
+    (tmp_path / "speech").mkdir()
+    for seed in range(4):
+        samples = np.random.default_rng(seed).normal(0, 0.1, 8000)
+        soundfile.write(tmp_path / "speech" / f"{seed}.wav", samples, 16_000)
+    words = ["model", "speech", "--archive", "100", "--repeats", "1", "--local"]
+    found = benchmark(tmp_path, "bench_transcribe.py", *words)
+    loop, job = found["ways"]
+    assert (loop["way"], job["way"]) == ("plain loop", "1 worker, here")
+    for way in found["ways"]:
+        assert (way["files"], way["failed"]) == (97, 3)
+        assert way["audio_s_per_s"] == pytest.approx(97 * 0.5 / way["seconds"], rel=0.1)
+    assert sum(job["stages"].values()) < job["seconds"]
+
+
+def test_the_stages_of_a_transcription_name_the_one_that_binds(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    tiny_bundle.save(tmp_path / "model")
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 48_000), 16_000)
+    found = benchmark(tmp_path, "bench_transcribe.py", "model", "a.wav", "--repeats", "1")
+    stages = {name: seconds for name, seconds in found["seconds"].items() if name != "all"}
+    assert list(stages) == ["read", "decode", "features", "network", "search", "write"]
+    assert stages[found["binds"]] == max(stages.values())
+    assert found["audio_s"] == 3.0

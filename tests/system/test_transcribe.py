@@ -73,9 +73,9 @@ def test_a_full_disk_is_wrong_use_in_one_line_and_leaves_nothing_half_written(
 
     done = run(model, "a.wav", "-o", "out", folder=tmp_path, before=no_file_above_100_bytes)
     assert done.returncode == 2
-    assert done.stderr.startswith("asr: Cannot write out/a.json")
+    assert done.stderr.startswith("asr: Cannot write out/.asr/journal.sqlite: ")
     assert done.stderr.count("\n") == 1
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.txt"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".asr"]
 
 
 def test_an_input_that_is_not_there_is_wrong_use_and_told_at_once(
