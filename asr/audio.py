@@ -101,7 +101,8 @@ def load(
 
     Channels are averaged, or one is taken, counted from 0. Other rates are converted with soxr's
     HQ. A stretch is found by seeking, so a long file is not read for a short one, unless its header
-    gives no length. No more is decoded than `limit_s` seconds, whatever the header says.
+    gives no length; then it is read as far as the stretch goes. Of file or stretch no more is
+    kept than `limit_s` seconds, whatever the header says.
 
     Raises:
         AudioError: as `probe`, and `truncated`, `not-finite`, `bad-segment`, `no-channel` or
@@ -111,13 +112,11 @@ def load(
         check_rate(path, sound)
         check_channel(path, sound, channel)
         rate_hz = sound.rate_hz
-        whole = start_s == 0.0 and end_s is None
-        if whole or sound.frames is None:
+        if start_s == 0.0 and end_s is None:
             pieces = [mono(block, channel) for block in _limited(path, sound, limit_s)]
             waveform = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-            if not whole:
-                first, count = span(path, rate_hz, len(waveform), start_s, end_s)
-                waveform = waveform[first : first + count]
+        elif sound.frames is None:
+            waveform = _searched(path, sound, start_s, end_s, channel, limit_s)
         else:
             first, count = span(path, rate_hz, sound.frames, start_s, end_s)
             check_length(path, sound, count, limit_s)
@@ -178,6 +177,31 @@ def _limited(path: str | Path, sound: Sound, limit_s: float | None) -> Iterator[
         count += len(block)
         check_length(path, sound, count, limit_s)
         yield block
+
+
+def _searched(
+    path: str | Path,
+    sound: Sound,
+    start_s: float,
+    end_s: float | None,
+    channel: int | None,
+    limit_s: float | None,
+) -> Floats:
+    """A stretch [S] of a file of unknown length, which is read from its beginning to its end."""
+    first = round(start_s * sound.rate_hz)
+    last = None if end_s is None else round(end_s * sound.rate_hz)
+    pieces, kept, count = [], 0, 0
+    for block in sound.blocks():
+        stretch = block[max(first - count, 0) : None if last is None else last - count]
+        kept += len(stretch)
+        count += len(block)
+        check_length(path, sound, kept, limit_s)
+        if len(stretch):  # even an empty view would keep its block
+            pieces.append(mono(stretch, channel))
+        if last is not None and count >= last:
+            break
+    span(path, sound.rate_hz, count, start_s, end_s)  # raises where it is none of the file
+    return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
 
 
 def _checked(path: str | Path, blocks: Iterable[Floats], channel: int | None) -> Iterator[Floats]:

@@ -27,6 +27,7 @@ DIGEST_BYTES = 16
 LOCK_NAME = ".writing"
 # At once: a disk flushes for all who wait, and one after the other takes ten times as long.
 WRITERS = 8
+NAME_ERRORS = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
 
 class InputError(Exception):
@@ -112,8 +113,10 @@ class Together:
         flushed = self._pool.submit(_write_flushed, temporary, path, content)
         self._waiting.append((temporary, path, flushed))
 
-    def finish(self) -> None:
+    def finish(self) -> dict[Path, OSError]:
         """All are on the disk under their own names, their folders made and flushed.
+
+        Returns the paths that the file system refuses for their names, and why; these are not made.
 
         Raises:
             UserError: one cannot be written; names path and reason. Of the others those that were
@@ -121,15 +124,26 @@ class Together:
         """
         for _, _, flushed in self._waiting:
             flushed.result()
-        folders = {path.parent for _, path, _ in self._waiting}
-        made = {named for folder in sorted(folders) for named in _make_folder(folder)}
+        refused: dict[Path, OSError] = {}
+        changed: set[Path] = set()  # folders
         for temporary, path, _ in self._waiting:
-            with _explained(path):
-                os.replace(temporary, path)
+            try:
+                with _explained(path):
+                    if path.parent not in changed:
+                        changed.update(_make_folder(path.parent))
+                    os.replace(temporary, path)
+            except UserError as error:
+                if not _is_name_refused(error.__cause__):
+                    raise
+                refused[path] = cast("OSError", error.__cause__)
+                temporary.unlink(missing_ok=True)
+            else:
+                changed.add(path.parent)
         self._waiting.clear()
-        for folder in folders | made:
+        for folder in changed:
             with _explained(folder):
                 sync_folder(folder)
+        return refused
 
 
 def _write_flushed(temporary: Path, path: Path, content: bytes) -> None:
@@ -142,12 +156,16 @@ def _write_flushed(temporary: Path, path: Path, content: bytes) -> None:
 
 def _make_folder(folder: Path) -> list[Path]:
     """Make a folder with those above it; the ones whose names have to be flushed for it."""
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return []
-    above = [parent for parent in folder.parents if not parent.is_dir()]
-    with _explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    above = [parent for parent in folder.parents if not os.path.isdir(parent)]
+    folder.mkdir(parents=True, exist_ok=True)
     return [*above, (above[-1] if above else folder).parent]
+
+
+def _is_name_refused(error: BaseException | None) -> bool:
+    """Whether a path is too long, or is one that its file system does not have."""
+    return isinstance(error, OSError) and error.errno in NAME_ERRORS
 
 
 @contextlib.contextmanager
@@ -319,12 +337,13 @@ def _exchange(new: Path, path: Path) -> None:
 
 def _remove_leftovers(path: Path) -> None:
     """Removes what killed writers of `path` left, and brings back the old folder if need be."""
-    for old in path.parent.glob(f".{path.name}.????????.old"):
+    name = glob.escape(path.name)
+    for old in path.parent.glob(f".{name}.????????.old"):
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.rename(old, path)
-    for partial in path.parent.glob(f".{path.name}.????????.partial"):
+    for partial in path.parent.glob(f".{name}.????????.partial"):
         if not partial.is_dir():
             continue
         try:

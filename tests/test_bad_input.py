@@ -15,8 +15,10 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from asr.cluster.plan import DEADLY_REASONS
 from asr.commands.compose import compose
 from asr.commands.prepare import prepare
+from asr.commands.tally import WHAT_TO_DO
 from asr.corpus import Corpus
 from asr.errors import UserError
 
@@ -362,15 +364,29 @@ def test_a_full_disk_leaves_the_corpus_that_was_there(
     assert visible == ["custom"]  # hidden: parts that are whole, for the next time
 
 
+GIVEN = re.compile(
+    r"""(?:AudioError|InputError|Excluded|failure|Failure|rejection|reject|_rejected)\(
+        \s* (?:[\w.]+,\s*)? (?:"(?:find|read|recognise|write)",\s*)? "([a-z-]+)" """,
+    re.VERBOSE,
+)
+
+
 def test_every_reason_that_the_code_can_give_is_on_the_page() -> None:
     sources = [*PAGE.parents[1].glob("asr/**/*.py"), *PAGE.parents[1].glob("recipes/*/prepare.py")]
-    given = re.compile(
-        r"""(?:AudioError|InputError|Excluded|failure|Failure|rejection|reject|_rejected)\(
-            \s* (?:[\w.]+,\s*)? (?:"(?:find|read|recognise|write)",\s*)? "([a-z-]+)" """,
-        re.VERBOSE,
-    )
-    codes = {code for path in sources for code in given.findall(path.read_text())}
+    codes = {code for path in sources for code in GIVEN.findall(path.read_text())}
     assert {reason for _, reason in REJECTED} - {"bad-line"} <= codes
     page = PAGE.read_text()
     stages = {"find", "read", "recognise", "write"}
     assert [code for code in sorted(codes - stages) if f"`{code}`" not in page] == []
+
+
+def test_every_reason_that_transcribing_can_give_has_advice() -> None:
+    package = PAGE.parents[1] / "asr"
+    modules = ["inputs", "audio", "files", "utterance", "cluster/plan", "cluster/reading"]
+    modules += ["cluster/transcription", "cluster/writing"]
+    sources = [*(package / f"{name}.py" for name in modules), *package.glob("sounds/*.py")]
+    codes = {code for path in sources for code in GIVEN.findall(path.read_text())}
+    expected = {*codes, *DEADLY_REASONS, "bad-line", "no-audio"}  # the last two of a manifest
+    expected -= {"find", "read", "recognise", "write"}
+    assert {"name-taken", "not-finite", "bad-segment", "no-channel"} <= expected
+    assert expected - set(WHAT_TO_DO) == set()

@@ -202,3 +202,13 @@ def test_a_path_that_cannot_be_used_says_why(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             resolve_inside(root, path)
         assert (path, caught.value.reason) == (path, reason)
+
+
+def test_a_folder_whose_name_is_a_pattern_leaves_others_leftovers_alone(tmp_path: Path) -> None:
+    others = tmp_path / ".a.01234567.partial"
+    own = tmp_path / ".[ab].01234567.partial"
+    for path in (others, own):
+        path.mkdir()
+    with replace_folder(tmp_path / "[ab]"):
+        pass
+    assert (others.exists(), own.exists()) == (True, False)

@@ -27,17 +27,26 @@ def attempt(worker: Callable[[Item], Result], item: Item) -> Result | Lost:
     """
     try:
         return worker(item)
-    except MemoryError:
-        return Lost("it ran out of memory")
-    except RuntimeError as error:
-        torch = sys.modules.get("torch")  # one that has not been loaded cannot have raised
-        if torch is None:
+    except Exception as error:
+        why = why_it_cannot_go_on(error)
+        if why is None:
             raise
-        if isinstance(error, torch.OutOfMemoryError):
-            return Lost("its GPU ran out of memory")
-        if isinstance(error, torch.AcceleratorError):
-            return Lost(f"its GPU failed: {(str(error).splitlines() or [''])[0]}")
-        raise
+        return Lost(why)
+
+
+def why_it_cannot_go_on(error: Exception) -> str | None:
+    """That a process has no memory left, or its GPU failed; None where an error is any other."""
+    if isinstance(error, MemoryError):
+        return "it ran out of memory"
+    torch = sys.modules.get("torch")  # one that has not been loaded cannot have raised
+    if torch is None or not isinstance(error, RuntimeError):
+        return None
+    if isinstance(error, torch.OutOfMemoryError):
+        return "its GPU ran out of memory"
+    if isinstance(error, torch.AcceleratorError):
+        return f"its GPU failed: {(str(error).splitlines() or [''])[0]}"
+    # torch has no class for it
+    return "it ran out of memory" if "DefaultCPUAllocator" in str(error) else None
 
 
 def use_threads(threads: int) -> None:

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
-from asr.cluster.actors import Crew
-from asr.cluster.attempt import Lost
+from asr.cluster.actors import Crew, say
+from asr.cluster.attempt import Lost, attempt
 from asr.cluster.child import Child
 from asr.cluster.ray import import_ray, start_ray
 from asr.errors import UserError
@@ -80,9 +80,19 @@ class LocalExecutor:
         items: Iterable[Item],
         limit_s: Callable[[Item], float] | None = None,
     ) -> Iterator[tuple[Item, Result | Lost]]:
-        """Items with their results, in order; none is ever `Lost`."""
+        """Items with their results, in order; none is ever `Lost`.
+
+        Raises:
+            UserError: the process has no memory left, or its GPU failed.
+        """
         for item in items:
-            yield item, worker(item)
+            result = attempt(worker, item)
+            if isinstance(result, Lost):
+                raise UserError(
+                    f"The process cannot go on: {result.why}. What is done stays; the same command"
+                    " goes on."
+                )
+            yield item, result
 
 
 class ProcessExecutor:
@@ -124,7 +134,8 @@ class RayExecutor:
     """Does the work on Ray: a cluster by its address, or one of its own on this machine.
 
     `workers` is the number of processes, each with `threads` cores, or with `gpus` each with a GPU
-    besides; None means as many as the cluster has room for. `start_s` says how long starting took.
+    besides (None: where the cluster has any); as many as are asked for, but no more than there is
+    room for, which is said. `start_s` says how long starting took.
     """
 
     def __init__(
@@ -132,12 +143,13 @@ class RayExecutor:
         workers: int | None = None,
         address: str | None = None,
         threads: int = 1,
-        gpus: bool = False,
+        gpus: bool | None = False,
     ) -> None:
         self._wanted = workers
         self.address = address
         self.threads = threads
-        self.gpus = gpus
+        self._gpus = gpus
+        self.gpus = bool(gpus)
         self.workers = workers or max(1, (os.cpu_count() or 1) // threads)
         self.start_s = 0.0
 
@@ -146,11 +158,15 @@ class RayExecutor:
         cores = self.workers * self.threads
         ray = start_ray(self.address, cores, {"OMP_NUM_THREADS": str(self.threads)})
         try:
+            if self._gpus is None:
+                self.gpus = ray.cluster_resources().get("GPU", 0) > 0
             room = _room(ray, self.threads, self.gpus)
         except UserError:
             ray.shutdown()
             raise
-        self.workers = self._wanted or room
+        self.workers = min(self._wanted or room, room)
+        if self._wanted and self._wanted > room:
+            say(f"there is room for {room} workers, not {self._wanted}")
         self.start_s = time.perf_counter() - began
         return self
 

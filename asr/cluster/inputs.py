@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from asr import __version__
 from asr.cluster.filters import NO_FILTERS, Filters
+from asr.cluster.unfinished import KEY_DIGITS
 from asr.corpus import INDEX_NAME, SCHEMA, SHARD_BYTES, read_index
 from asr.errors import UserError
 from asr.files import DIGEST_BYTES, digest_bytes, digest_file, write_atomically
@@ -62,7 +63,8 @@ class Inputs:
         with pa.ipc.new_stream(stream, _SCHEMA) as writer:
             writer.write_table(self.stamp)
         settings = [__version__, SCHEMA, SHARD_BYTES, self.normaliser, self.filters.settings]
-        return digest_bytes(json.dumps(settings).encode() + stream.getvalue().to_pybytes())[:16]
+        content = json.dumps(settings).encode() + stream.getvalue().to_pybytes()
+        return digest_bytes(content)[:KEY_DIGITS]
 
 
 def gather_inputs(

@@ -302,14 +302,14 @@ class Journal:
 def _key(path: str, start_s: float, end_s: float | None) -> bytes:
     if start_s == 0.0 and end_s is None:
         return os.fsencode(os.path.abspath(path))
-    return os.fsencode(os.path.abspath(path)) + f"\0{start_s!r}-{end_s!r}".encode()
+    return os.fsencode(os.path.abspath(path)) + f"\0{start_s!r}:{end_s!r}".encode()
 
 
 def _record(row: tuple[Any, ...]) -> Record:
     key, path, name, size, changed_ns, settings, outputs, audio_s, failure, attempts = row
     start_s, end_s = 0.0, None
     if b"\0" in key:
-        start, _, end = key.rpartition(b"\0")[2].decode().partition("-")
+        start, _, end = key.rpartition(b"\0")[2].decode().partition(":")
         start_s, end_s = float(start), None if end == "None" else float(end)
     return Record(
         path=os.fsdecode(path),

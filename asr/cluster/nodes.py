@@ -30,16 +30,26 @@ TOKEN_NAME = ".asr-token-"
 
 @dataclass(frozen=True)
 class Sight:
-    """What a node has to see: files with their sizes, the model's digest, a token in `out`."""
+    """What a node has to see: files with their sizes, the model's digest, a token in `out`.
+
+    `files` are the decoder's, with their digests.
+    """
 
     source: str
     inputs: tuple[tuple[str, int], ...]
     model: tuple[str, str] | None
     out: str
     token: str
+    files: tuple[tuple[str, str], ...] = ()
 
 
-def check_nodes(ray: Any, inputs: Sequence[str], model: str | None, out: str) -> None:
+def check_nodes(
+    ray: Any,
+    inputs: Sequence[str],
+    model: str | None,
+    out: str,
+    files: Sequence[str] = (),
+) -> None:
     """Find out what nodes lack. Those without a core do no work and are not asked.
 
     Args:
@@ -47,6 +57,7 @@ def check_nodes(ray: Any, inputs: Sequence[str], model: str | None, out: str) ->
         inputs: paths that are there; some of them, from the first to the last, are looked for.
         model: a model's folder; None where none is used.
         out: the folder that is written into; it is there.
+        files: of which a node needs the same ones: the decoder's.
 
     Raises:
         UserError: names a node and what it lacks.
@@ -59,7 +70,8 @@ def check_nodes(ray: Any, inputs: Sequence[str], model: str | None, out: str) ->
     token = secrets.token_hex(8)
     with _token(Path(out) / f"{TOKEN_NAME}{token}", token):
         described = (model, _digest_of(model) or "") if model else None
-        sight = Sight(source_digest(), _sizes(inputs), described, out, token)
+        digests = tuple((path, digest_file(path)) for path in files)
+        sight = Sight(source_digest(), _sizes(inputs), described, out, token, digests)
         faults = _ask(ray, nodes, sight)
         for node in nodes:
             answer = Path(out) / f"{TOKEN_NAME}{token}-{node}"
@@ -93,6 +105,12 @@ def look(sight: Sight, node: str) -> str:
         if (seen := _digest_of(model)) != digest:
             what = "has another model under" if seen else "does not see the model"
             return f"it {what} {model}"
+    for path, digest in sight.files:
+        try:
+            if digest_file(path) != digest:
+                return f"it has another file under {path}"
+        except OSError:
+            return f"it does not see {path}"
     if _read(Path(sight.out) / f"{TOKEN_NAME}{sight.token}") != sight.token:
         return f"it does not see what is written here into {sight.out}"
     try:

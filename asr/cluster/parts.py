@@ -120,6 +120,8 @@ def decode(utterance: Utterance, filters: Filters) -> npt.NDArray[np.int16] | Re
         waveform = load(utterance.audio, utterance.start_s, utterance.end_s)
     except AudioError as error:
         return utterance.rejected(error.reason, str(error))
+    except MemoryError:  # which is no recording's fault
+        raise
     except Exception as error:  # noqa: BLE001 -- whatever a decoder stumbles over, the others go on
         fault = f"{type(error).__name__}: {error}"
         return utterance.rejected("unreadable", f"{utterance.audio} cannot be decoded: {fault}")

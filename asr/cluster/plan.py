@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from asr.cluster.journal import Journal, Record
+from asr.cluster.journal import FOLDER, Journal, Record
 from asr.files import digest_bytes
 from asr.inputs import Failure, Recording
 
@@ -34,7 +34,8 @@ class File:
 
     Where it is not `wanted` it has its outputs already, and is recognised only for those that are
     recognised together with it. `attempts` says how often its work has ended in this state before,
-    done or failed.
+    done or failed; where it is `recorded` at all, in whatever state, files of its outputs' names
+    are its own.
     """
 
     recording: Recording
@@ -42,6 +43,7 @@ class File:
     changed_ns: int
     wanted: bool = True
     attempts: int = 0
+    recorded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,9 @@ def survey(recordings: Iterable[Recording], longest_name: int) -> Iterator[File 
         if not stat.S_ISREG(status.st_mode):
             what = f"{recording.path} is no file but a pipe, a device or a folder"
             yield Failure(recording.path, "find", "not-audio", what)
+        elif recording.name.split("/")[0] == FOLDER:
+            what = f"{recording.path}: its outputs would lie in {FOLDER}, where the journal is"
+            yield Failure(recording.path, "find", "name-taken", what)
         elif _is_too_long(recording.name, longest_name):
             what = f"{recording.path}: its outputs' name would be too long for the file system"
             yield Failure(recording.path, "find", "name-too-long", what)
@@ -119,8 +124,8 @@ def survey(recordings: Iterable[Recording], longest_name: int) -> Iterator[File 
 
 
 def _is_too_long(name: str, longest: int) -> bool:
-    whole = os.fsencode(name)
-    return len(whole) > longest and any(len(part) > longest for part in whole.split(b"/"))
+    """Whether its last part is: those before it are folders, which get no ending."""
+    return len(name) * 4 > longest and len(os.fsencode(name).rpartition(b"/")[2]) > longest
 
 
 def parts_of(files: Iterable[File]) -> Iterator[Part]:
@@ -165,6 +170,7 @@ class Plan:
         self._changed_ns = array("q")
         self._attempts = array("L")
         self._kinds = bytearray()
+        self._recorded = bytearray()
         records = _settle(self.recordings, journal)
         for position, (record, file) in enumerate(
             zip(records, survey(self.recordings, longest_name), strict=True)
@@ -199,6 +205,7 @@ class Plan:
         self._changed_ns.append(file.changed_ns)
         self._attempts.append(record.attempts if record is not None and valid else 0)
         self._kinds.append(kind)
+        self._recorded.append(record is not None)
 
     def _is_valid(self, file: File, record: Record) -> bool:
         return (record.size, record.changed_ns, record.settings) == (
@@ -218,9 +225,13 @@ class Plan:
         return DEADLY if record.failure.reason in DEADLY_REASONS else KEPT
 
     def _files(self) -> Iterator[File]:
-        columns = (self._positions, self._sizes, self._changed_ns, self._kinds, self._attempts)
-        for position, size, changed_ns, kind, attempts in zip(*columns, strict=True):
-            yield File(self.recordings[position], size, changed_ns, kind == WANTED, attempts)
+        columns = (self._positions, self._sizes, self._changed_ns, self._kinds)
+        before = zip(self._attempts, self._recorded, strict=True)
+        for (position, size, changed_ns, kind), (attempts, recorded) in zip(
+            zip(*columns, strict=True), before, strict=True
+        ):
+            recording, wanted = self.recordings[position], kind == WANTED
+            yield File(recording, size, changed_ns, wanted, attempts, bool(recorded))
 
 
 def _settle(recordings: list[Recording], journal: Journal) -> Iterator[Record | None]:

@@ -57,7 +57,7 @@ def start_ray(address: str | None, cores: int, variables: Mapping[str, str]) -> 
                 continue
             why = first_line(error).rstrip(".")
             raise UserError(
-                f"Ray could not be started on this machine: {why}. cluster=local does without it."
+                f"Ray could not be started on this machine: {why}. One worker does without it."
                 if address is None
                 else f"Ray at {address} cannot be used: {why}. It may be of another version, or"
                 " want a token (RAY_AUTH_MODE=token)."
@@ -75,12 +75,14 @@ def _check_address(address: str) -> None:
     found = _found_address() if address == "auto" else address
     host, colon, port = found.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
-        raise UserError(f"cluster.address is {address!r}; give HOST:PORT, ray://HOST:PORT or auto.")
+        raise UserError(
+            f"The address of a Ray cluster is {address!r}; give HOST:PORT, ray://HOST:PORT or auto."
+        )
     try:
         socket.create_connection((host, int(port)), timeout=ADDRESS_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise UserError(
-            f"No Ray cluster answers at {found}: {error}. Check cluster.address, or leave it out."
+            f"No Ray cluster answers at {found}: {error}. Check the address, or leave it out."
         ) from None
 
 
@@ -93,7 +95,7 @@ def _found_address() -> str:
         return str(canonicalize_bootstrap_address("auto"))
     except ConnectionError:
         raise UserError(
-            "cluster.address=auto: no Ray cluster runs on this machine. ray start begins one."
+            "auto: no Ray cluster runs on this machine. ray start begins one."
         ) from None
 
 
@@ -143,8 +145,8 @@ def import_ray() -> Any:
         if error.name != "ray":
             raise
         raise UserError(
-            "Ray is not installed: pip install 'ray[train]', or do without it: cluster=local"
-            " cluster.workers=1."
+            "Ray is not installed: pip install 'ray[train]', or do without it, with one"
+            " worker on this machine."
         ) from None
 
     # `ray.init` warns before it looks at the level it is given; and a thread of its own prints

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -14,12 +15,12 @@ import numpy.typing as npt
 
 from asr import audio
 from asr.cluster.ahead import Ahead, TimedOut
-from asr.cluster.plan import PART_BYTES, File
+from asr.cluster.plan import PART_BYTES, PART_FILES, File
 from asr.files import InputError, printable
 from asr.inputs import Failure
 from asr.waveforms import WHOLE_S
 
-READ_AHEAD = 64  # short files
+READ_AHEAD = 8  # short files: 16 minutes of audio at most, 60 MB of floats
 BLOCKS_AHEAD = 4  # of a long one
 
 Floats = npt.NDArray[np.float32]
@@ -61,12 +62,15 @@ class Reader:
 
     def __init__(self, longest_s: float, timeout_s: float, split: bool) -> None:
         self.waited_s = 0.0
+        self._left_s = math.inf  # of what all files of the part may take, after one timed out
         self._longest_s = longest_s
         self._timeout_s = timeout_s
         self._split = split
 
     def pieces(self, files: Sequence[File]) -> Iterator[Piece | tuple[int, Failure]]:
         """What there is to recognise; of a file in which there is nothing position and reason."""
+        size = sum(file.size for file in files)
+        self._left_s = self._timeout_s * (1 + size / PART_BYTES)
         for position, (file, info) in enumerate(self._ahead(self._probe, files)):
             if isinstance(info, Failure):
                 yield position, info
@@ -97,10 +101,10 @@ class Reader:
         """
         recording = piece.file.recording
         if recording.start_s or recording.end_s is not None:
-            loaded = _load(piece)
-            if isinstance(loaded, Failure):
-                raise InputError(loaded.reason, loaded.detail)
-            yield loaded
+            for _, loaded in self._ahead(_load, [piece]):
+                if isinstance(loaded, Failure):
+                    raise InputError(loaded.reason, loaded.detail)
+                yield loaded
             return
         blocks = audio.blocks(recording.path, channel=piece.channel, limit_s=self._longest_s)
 
@@ -134,9 +138,13 @@ class Reader:
         began = time.perf_counter()
         for item, result in Ahead(work, items, lambda one: self._limit_s(file_of(one)), READ_AHEAD):
             self.waited_s += time.perf_counter() - began
+            if isinstance(result, MemoryError):  # which is no file's fault
+                raise result
             if isinstance(result, TimedOut):
                 file = file_of(item)
-                late = _late(file, self._limit_s(file))
+                waited_s = time.perf_counter() - began
+                self._left_s -= waited_s
+                late = _late(file, waited_s)
                 yield item, failure(file, "read", "timed-out", late)
             else:
                 yield item, result
@@ -150,7 +158,12 @@ class Reader:
         return _attempt(file, lambda: audio.probe(recording.path, limit_s))
 
     def _limit_s(self, file: File) -> float:
-        return self._timeout_s * (1 + file.size / PART_BYTES)
+        """As long as it may take, but no longer than those that timed out have left of the part's.
+
+        A little is left to each file: what is read already is not lost.
+        """
+        own_s = self._timeout_s * (1 + file.size / PART_BYTES)
+        return min(own_s, max(self._left_s, self._timeout_s / PART_FILES))
 
 
 def failure(file: File, stage: str, reason: str, detail: str) -> Failure:
@@ -167,18 +180,20 @@ def _load(piece: Piece) -> Floats | Failure:
             recording.start_s,
             recording.end_s,
             channel=piece.channel,
-            limit_s=max(piece.duration_s, 2 * WHOLE_S),
+            limit_s=max(piece.duration_s + 1.0, 2 * WHOLE_S),  # of a stretch: of it alone
         ),
     )
 
 
 def _attempt(file: File, read: Callable[[], Any]) -> Any:
-    """What `read` gives for a file that stays as it is, or why it gives nothing."""
+    """What `read` gives for a file that stays as it is, or why not; `MemoryError` as it is."""
     try:
         found = read()
         return _changed(file) or found
     except InputError as error:
         return _changed(file) or failure(file, "read", error.reason, str(error))
+    except MemoryError as error:
+        return error
     except Exception as error:  # noqa: BLE001  one bad file stops none of the others
         return failure(file, "read", "error", f"{type(error).__name__}: {error}")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.cluster.attempt import why_it_cannot_go_on
 from asr.cluster.plan import PART_BYTES, Part
 from asr.cluster.reading import Floats, Piece, Reader, failure
 from asr.cluster.writing import Done, Outputs
@@ -35,7 +36,7 @@ class Settings:
     `decoder` are the settings in which the decoder differs from the model's own, `folder` where
     outputs go (None: nowhere), `longest_s` the decoded duration that is taken, `timeout_s` how long
     a file may keep its worker waiting, `threads` those of a worker, `options` those of formats'
-    writers, and `token` the run's.
+    writers, `token` the run's, and `overwrite` whether files that no record knows are replaced.
     """
 
     model: str
@@ -49,10 +50,14 @@ class Settings:
     timeout_s: float = 600.0
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     token: str = ""
+    overwrite: bool = False
 
     def limit_s(self, part: Part) -> float:
-        """How long a part may keep a worker busy: more where there are more bytes."""
-        return self.timeout_s * (1 + part.size / PART_BYTES)
+        """How long a part may keep a worker busy: more where there are more bytes.
+
+        Twice what its files may keep a reader waiting, so that a worker tells which of them did.
+        """
+        return 2 * self.timeout_s * (1 + part.size / PART_BYTES)
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,12 @@ class Transcriber:
         began = time.perf_counter()
         ended: list[Done | Failure | None] = [None] * len(part.files)
         with Outputs(
-            Path(settings.folder), settings.formats, settings.options, settings.token, part.files
+            Path(settings.folder),
+            settings.formats,
+            settings.options,
+            settings.token,
+            part.files,
+            settings.overwrite,
         ) as outputs:
             for position, heard in self._ended(part, reader):
                 if isinstance(heard, Failure):
@@ -96,7 +106,10 @@ class Transcriber:
                 else:
                     ended[position] = outputs.add(part.files[position], heard)
             recognised = time.perf_counter()
-            outputs.finish()
+            refused = outputs.finish()
+        for position, file in enumerate(part.files):
+            if file.wanted and file.recording.name in refused:
+                ended[position] = refused[file.recording.name]
         seconds = {
             "read": reader.waited_s,
             "recognise": recognised - began - reader.waited_s,
@@ -203,7 +216,7 @@ class Transcriber:
                 [waveform for _, waveform in loaded], [piece.source for piece in pieces]
             )
         except Exception as error:
-            if _ends_all(error):
+            if why_it_cannot_go_on(error):
                 raise
             if len(loaded) > 1:  # one bad recording stops none of the others
                 for one in loaded:
@@ -226,7 +239,7 @@ class Transcriber:
         except InputError as error:
             yield piece, failure(piece.file, "read", error.reason, str(error))
         except Exception as error:
-            if _ends_all(error):
+            if why_it_cannot_go_on(error):
                 raise
             yield piece, failure(piece.file, "recognise", "error", _what(error))
         else:
@@ -241,7 +254,7 @@ class Transcriber:
             self.heard(transcript.duration_s)
         start_s = piece.file.recording.start_s
         nbest = tuple(_later(one, start_s) for one in transcript.nbest)
-        return replace(transcript, nbest=nbest, channel=piece.number)
+        return replace(transcript, nbest=nbest, channel=piece.number, start_s=start_s)
 
 
 class Trial:
@@ -264,13 +277,6 @@ def _device(wanted: str) -> str:
     if wanted == "gpu" and not found:
         raise UserError("--device gpu: torch finds no GPU here. Try asr doctor.")
     return "cuda" if found and wanted != "cpu" else "cpu"
-
-
-def _ends_all(error: Exception) -> bool:
-    """Whether nothing more can be computed by this process: its GPU has failed."""
-    import torch
-
-    return isinstance(error, torch.AcceleratorError)
 
 
 def _later(hypothesis: Hypothesis, start_s: float) -> Hypothesis:

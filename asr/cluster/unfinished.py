@@ -19,6 +19,7 @@ from asr.errors import UserError
 from asr.files import LOCK_NAME, explain_write_errors
 
 ENDING = ".parts"
+KEY_DIGITS = 16
 
 
 @contextlib.contextmanager
@@ -56,7 +57,8 @@ def unfinished(corpus: Path, key: str) -> Iterator[Path]:
 
 def remove_unfinished(corpus: Path, but: Path | None = None) -> None:
     """What stopped preparations of a corpus left, where nobody works in it."""
-    for work in corpus.parent.glob(f".{glob.escape(corpus.name)}.*{ENDING}"):
+    key = "[0-9a-f]" * KEY_DIGITS  # none that a longer name of another corpus ends with
+    for work in corpus.parent.glob(f".{glob.escape(corpus.name)}.{key}{ENDING}"):
         if work != but and (lock := _lock(work)) is not None:
             shutil.rmtree(work, ignore_errors=True)
             os.close(lock)

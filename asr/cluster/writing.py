@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +40,7 @@ class Outputs:
         options: of the formats' writers, by their names.
         token: of the run that has to hold the folder; one that outlived it writes nothing.
         files: all of the part.
+        overwrite: whether files that no record knows are replaced.
     """
 
     def __init__(
@@ -46,13 +50,16 @@ class Outputs:
         options: Mapping[str, Mapping[str, Any]],
         token: str,
         files: Sequence[File],
+        overwrite: bool = False,
     ) -> None:
         self._folder = folder
         self._formats = formats
         self._options = options
         self._token = token
+        self._overwrite = overwrite
         self._folders = {above for f in files for above in (folder / f.recording.name).parents}
         self._together = Together(partial_folder(folder, token))
+        self._files: dict[Path, File] = {}  # whose outputs they are
 
     def __enter__(self) -> Outputs:
         self._together.__enter__()
@@ -70,21 +77,37 @@ class Outputs:
             what = "a folder is called so, or a file as the folder it would be in"
             detail = f"{printable(taken)} cannot be written: {what}"
             return failure(file, "write", "name-taken", detail)
+        if not (file.recorded or self._overwrite):
+            for path, content in paths.items():
+                if _is_anothers(path, content):
+                    what = "a file is there that is no output of asr's (--overwrite replaces it)"
+                    detail = f"{printable(path)} is not written: {what}"
+                    return failure(file, "write", "name-taken", detail)
         for path, content in paths.items():
             self._together.add(path, content)
+            self._files[path] = file
         digests = tuple((name, digest_bytes(content)) for name, content in own.items())
         # Channels of one file last as long as it does, once.
         return Done(digests, max((one.duration_s for one in transcripts), default=0.0))
 
-    def finish(self) -> None:
+    def finish(self) -> dict[str, Failure]:
         """All that were added are on the disk, under their own names.
+
+        Returns, by their names, the files whose outputs cannot be called so there.
 
         Raises:
             UserError: one cannot be written, or another run holds the folder.
         """
         if not is_current(self._folder, self._token):
             raise UserError(f"Another run holds {self._folder} now: nothing more is written.")
-        self._together.finish()
+        refused = self._together.finish()
+        found: dict[str, Failure] = {}
+        for path, error in refused.items():
+            file = self._files[path]
+            reason = "name-too-long" if error.errno == errno.ENAMETOOLONG else "name-taken"
+            detail = f"{printable(path)} cannot be written: {os.strerror(error.errno or 0)}"
+            found[file.recording.name] = failure(file, "write", reason, detail)
+        return found
 
     def _outputs(
         self, file: File, transcripts: Sequence[Transcript]
@@ -103,4 +126,15 @@ class Outputs:
 
 def _is_taken(path: Path) -> bool:
     """Whether a folder has that name already, or a file one of those above it."""
-    return path.is_dir() or any(above.is_file() for above in path.parents)
+    return os.path.isdir(path) or any(os.path.isfile(above) for above in path.parents)
+
+
+def _is_anothers(path: Path, content: bytes) -> bool:
+    """Whether a file is there that is not what a killed run wrote and could not record any more."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    return status.st_size != len(content) or path.read_bytes() != content

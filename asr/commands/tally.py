@@ -39,7 +39,13 @@ WHAT_TO_DO = {
     "timed-out": "see whether its disk answers; --timeout gives it longer",
     "crashed": "convert it to wav or flac, then --retry-failed",
     "name-too-long": "give it a shorter name",
-    "name-taken": "give it another name, or another -o",
+    "name-taken": "give it another name, or another -o; --overwrite replaces a file",
+    "no-channel": "leave out --channels",
+    "bad-segment": "correct start_s and end_s: they are seconds of the file",
+    "bad-line": "correct the line: docs/data.md has its keys",
+    "duplicate-id": "give each line an id of its own",
+    "no-audio": "correct the line's path",
+    "recognise: not-finite": "it is the model's fault: transcribe with another one",
     "error": "transcribe it alone, and report what it says if it fails again",
 }
 
@@ -165,9 +171,15 @@ class Tally:
             self.say(f"{counts}; {speed}")
 
 
+def what_to_do(failure: Failure) -> str:
+    """What usually helps against a failure."""
+    own = WHAT_TO_DO.get(f"{failure.stage}: {failure.reason}")
+    return own or WHAT_TO_DO.get(failure.reason, "")
+
+
 def told(failure: Failure) -> str:
     """A failure in a line, with what to do about it."""
-    advice = WHAT_TO_DO.get(failure.reason)
+    advice = what_to_do(failure)
     return f"{printable(failure.detail)}{f' ({advice})' if advice else ''}"
 
 
@@ -187,7 +199,7 @@ def list_failures(path: Path, failures: Iterable[Failure]) -> int:
         for failure in failures:
             record = {
                 **{key: printable(value) for key, value in asdict(failure).items()},
-                "what_to_do": WHAT_TO_DO.get(failure.reason, ""),
+                "what_to_do": what_to_do(failure),
             }
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")
             count += 1

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asr.cluster.executor import Executor, LocalExecutor, ProcessExecutor, RayExecutor
+from asr.cluster.executor import Executor, LocalExecutor, Lost, ProcessExecutor, RayExecutor
 from asr.cluster.job import Job
 from asr.cluster.journal import FOLDER, Journal, partial_folder
 from asr.cluster.nodes import check_nodes
 from asr.cluster.plan import Choice, File, Plan, Totals, parts_of, survey
 from asr.cluster.ray import import_ray
 from asr.cluster.transcription import Settings, Transcriber
-from asr.commands.estimate import estimate, measured
+from asr.commands.account import SPEED, account, beforehand, by_reason, foretell
+from asr.commands.estimate import estimate
 from asr.commands.output import Screen
-from asr.commands.tally import FAILURES, NAMED_FAILURES, Tally, list_failures, name_failures
+from asr.commands.tally import Tally, name_failures
 from asr.decoding import settings as decoder_settings
 from asr.description import check_model, digest_of, pipeline_name, read_description
 from asr.errors import UserError
-from asr.files import digest_bytes, printable
+from asr.files import digest_bytes
 from asr.formats.cues import DEFAULT, CueSettings
 from asr.inputs import Failure, Recording, find_recordings
 
@@ -35,6 +34,7 @@ SUBTITLES = ("srt", "vtt")
 NAME_MAX = 255  # bytes of a file's name, where the file system does not say
 # Starting Ray takes some 10 s, in which one core transcribes more than this.
 RAY_BYTES = 500 * 2**20
+GPUS = {"cpu": False, "gpu": True, "auto": None}  # of workers on Ray: whether they have one
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,12 @@ def _print(options: Options, recordings: Sequence[Recording], failures: list[Fai
             files.append(found)
     transcriber = Transcriber(_settings(options, None, ""))
     visible = not options.quiet and not sys.stdout.isatty()
-    with Tally(len(files), estimate(files).audio_s, visible) as tally:
+    expected = estimate(files).audio_s if visible and sys.stderr.isatty() else 0.0
+    with Tally(len(files), expected, visible) as tally:
         transcriber.heard = tally.heard
-        for part in parts_of(files):
-            for outcome in transcriber.recognise(part):
+        for _, outcomes in LocalExecutor().map(transcriber.recognise, parts_of(files)):
+            assert not isinstance(outcomes, Lost)
+            for outcome in outcomes:
                 if isinstance(outcome, Failure):
                     tally.fail(outcome)
                 elif outcome is not None:
@@ -147,7 +149,7 @@ def _print(options: Options, recordings: Sequence[Recording], failures: list[Fai
     failures += tally.failures
     name_failures(failures, len(failures))
     if failures:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in _by_reason(failures))
+        reasons = ", ".join(f"{count} {reason}" for reason, count in by_reason(failures))
         print(
             f"asr: {tally.done} transcribed; {len(failures)} failed ({reasons}).", file=sys.stderr
         )
@@ -173,28 +175,31 @@ def _write(
             journal,
             _identity(options),
             Choice(everything=options.overwrite, failed=options.retry_failed),
-            _longest_name(output),
+            _longest_name(output, options),
         )
         totals = plan.totals
         failures += plan.failures
         if options.dry_run:
-            return _say_what_would_be_done(options, settings, journal, totals, failures)
+            workers, noted = options.workers or 1, _speed_of(options, plan.settings)
+            foretell(plan, journal, failures, Transcriber(settings), noted, workers)
+            return 0
         if not options.quiet and (totals.done or totals.failed):
-            print(f"asr: {_account_of(totals)}.", file=sys.stderr)
-        expected = estimate(totals.sample, totals.wanted_bytes)
-        tally = Tally(totals.wanted, expected.audio_s, not options.quiet, journal.folder / "log")
+            print(f"asr: {beforehand(totals)}.", file=sys.stderr)
+        visible = not options.quiet and sys.stderr.isatty()
+        expected_s = estimate(totals.sample, totals.wanted_bytes).audio_s if visible else 0.0
+        tally = Tally(totals.wanted, expected_s, visible, journal.folder / "log")
         tally.say(f"asr transcribe {options.model} -o {output}: {totals.wanted} files to do")
-        account = functools.partial(_account, options, output, journal, tally, failures, totals)
+        told = options.formats, options.quiet, journal, tally, failures, totals
         try:
             with tally:
                 if totals.wanted:
                     _work(options, settings, plan, journal, tally, totals)
         except BaseException:
             with contextlib.suppress(UserError):  # what came first is told
-                account()
+                account(*told)
             raise
         else:
-            account()
+            account(*told)
         finally:
             tally.close()
     return 1 if failures or totals.failed or tally.reasons else 0
@@ -215,17 +220,22 @@ def _work(
         transcriber.heard = tally.heard
     with executor:
         if isinstance(executor, RayExecutor):
-            if options.device == "auto":
-                executor.gpus = import_ray().cluster_resources().get("GPU", 0) > 0
             inputs = [file.recording.path for file in totals.sample]
             model = None if pipeline_name(options.model) else settings.model
             partial = partial_folder(journal.output.resolve(), journal.token)
-            check_nodes(import_ray(), inputs, model, str(partial))
+            files = [v for k, v in settings.decoder.items() if k in decoder_settings.FILES]
+            check_nodes(import_ray(), inputs, model, str(partial), files)
         trials = ProcessExecutor() if in_process else executor
         job = Job(plan, journal, transcriber, executor, trials, tally, in_process)
         job.run()
     if tally.done:
-        journal.note("speed", tally.audio_s / tally.seconds / executor.workers)
+        speed = tally.audio_s / tally.seconds / executor.workers
+        journal.note(SPEED, {_speed_of(options, plan.settings): speed})
+
+
+def _speed_of(options: Options, identity: str) -> str:
+    """What a speed is noted under: another model, decoder or device has another one."""
+    return f"{identity} {options.device} {options.threads}"
 
 
 def _executor(options: Options, left_bytes: int) -> Executor:
@@ -235,7 +245,7 @@ def _executor(options: Options, left_bytes: int) -> Executor:
         workers = 1 if left_bytes < RAY_BYTES else max(1, (os.cpu_count() or 1) // options.threads)
     if options.ray is None and workers == 1:
         return LocalExecutor()
-    return RayExecutor(workers, options.ray, options.threads, gpus=options.device == "gpu")
+    return RayExecutor(workers, options.ray, options.threads, gpus=GPUS[options.device])
 
 
 def _settings(options: Options, output: Path | None, token: str) -> Settings:
@@ -254,6 +264,7 @@ def _settings(options: Options, output: Path | None, token: str) -> Settings:
         timeout_s=options.timeout_s,
         options=_writers(options),
         token=token,
+        overwrite=options.overwrite,
     )
 
 
@@ -266,13 +277,22 @@ def _identity(options: Options) -> str:
     """The same for calls that write the same outputs for a file."""
     named = pipeline_name(options.model)
     content = {
-        "model": named or digest_of(read_description(Path(options.model))),
+        "model": _weights_of(named) if named else digest_of(read_description(Path(options.model))),
         "decoder": decoder_settings.digested(options.decoder),
         "formats": sorted(options.formats),
         "cues": [asdict(given["settings"]) for given in _writers(options).values()],
         "channels": options.channels,
     }
     return digest_bytes(json.dumps(content, sort_keys=True).encode())
+
+
+def _weights_of(name: str) -> str:
+    """A recogniser of torchaudio's, with the size of its weights once they are there."""
+    from asr import registry
+    from asr.pipelines import weights_file
+
+    path = weights_file(registry.find("pipelines", name))
+    return f"{name} {path.stat().st_size}" if path.is_file() else name
 
 
 def _keep_inputs(output: Path, recordings: Sequence[Recording], formats: Sequence[str]) -> None:
@@ -286,93 +306,11 @@ def _keep_inputs(output: Path, recordings: Sequence[Recording], formats: Sequenc
                 raise UserError(f"{path} is an input, and would be overwritten: change -o.")
 
 
-def _longest_name(output: Path) -> int:
+def _longest_name(output: Path, options: Options) -> int:
     """Bytes that a recording's name may have, so that its outputs' names are none too long."""
     try:
         longest = os.pathconf(output, "PC_NAME_MAX")
     except (OSError, ValueError):
         longest = NAME_MAX
-    return longest - len(".textgrid")
-
-
-def _account_of(totals: Totals) -> str:
-    parts = [f"{totals.wanted} to do"]
-    if totals.changed:
-        parts[0] += f" ({totals.changed} of them changed)"
-    parts.append(f"{totals.done} done before")
-    if totals.failed:
-        parts.append(f"{totals.failed} failed before (--retry-failed tries them again)")
-    return ", ".join(parts)
-
-
-def _say_what_would_be_done(
-    options: Options,
-    settings: Settings,
-    journal: Journal,
-    totals: Totals,
-    failures: Sequence[Failure],
-) -> int:
-    print(f"{_account_of(totals)}; {len(failures)} that cannot be used as they are")
-    if totals.wanted:
-        expected = estimate(totals.sample, totals.wanted_bytes)
-        speed = journal.noted("speed") or measured(Transcriber(settings), totals.sample)
-        print(replace(expected, speed=speed).told(options.workers or 1))
-    name_failures(failures[:NAMED_FAILURES], len(failures))
-    return 0
-
-
-def _account(
-    options: Options,
-    output: Path,
-    journal: Journal,
-    tally: Tally,
-    failures: Sequence[Failure],
-    totals: Totals,
-) -> None:
-    """List what failed, and say what was done and where it lies."""
-    listing = output / FAILURES
-    listed = list_failures(listing, _all_failures(journal, [*failures, *tally.gone]))
-    failed = len(failures) + sum(tally.reasons.values())
-    if not options.quiet:
-        kept = [*failures, *tally.failures][:NAMED_FAILURES]
-        name_failures(kept, failed)
-    done = f"{tally.done} transcribed"
-    if tally.done:
-        done += (
-            f": {tally.audio_s / 3600:.2f} hours of audio in {tally.seconds:.1f} s,"
-            f" {tally.audio_s / tally.seconds:.0f} times real time"
-        )
-    parts = [done]
-    if totals.done:
-        parts.append(f"{totals.done} were there before")
-    if tally.left:
-        parts.append(f"{tally.left} are left: the same command goes on")
-    parts.append(f"written to {printable(output)} ({', '.join(options.formats)})")
-    if failed or totals.failed:
-        reasons = ", ".join(
-            f"{count} {reason}" for reason, count in _by_reason(failures, tally.reasons)
-        )
-        before = f"{totals.failed} before" if totals.failed else ""
-        counted = ", ".join(filter(None, (reasons, before)))
-        parts.append(f"{failed + totals.failed} failed ({counted}), listed in {printable(listing)}")
-    elif listed:
-        parts.append(f"earlier failures of other inputs are listed in {printable(listing)}")
-    tally.say("; ".join(parts))
-    if not options.quiet:
-        print("; ".join(parts) + ".", file=sys.stderr)
-
-
-def _all_failures(journal: Journal, failures: Sequence[Failure]) -> Iterator[Failure]:
-    """Those of this call that no record has, and all recorded ones of files that are there."""
-    yield from failures
-    for record in journal.failed():
-        if record.failure is not None and os.path.lexists(record.path):
-            yield record.failure
-
-
-def _by_reason(
-    failures: Sequence[Failure], counted: Mapping[str, int] | None = None
-) -> list[tuple[str, int]]:
-    reasons = Counter(counted or {})
-    reasons.update(failure.reason for failure in failures)
-    return reasons.most_common()
+    room = max(len(f".{name}") for name in options.formats)
+    return longest - room - (len(".99") if options.channels == "split" else 0)

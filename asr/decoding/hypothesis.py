@@ -29,13 +29,15 @@ class Transcript:
     """What was recognised in one recording: the best hypothesis first in `nbest`.
 
     `source` is the path or name the audio came under. `channel` counts from 1; it is None where the
-    recording has one, or where its channels were averaged.
+    recording has one, or where its channels were averaged. A stretch of a recording begins at
+    `start_s` in it; its words have the recording's times.
     """
 
     source: str
     duration_s: float
     nbest: tuple[Hypothesis, ...]
     channel: int | None = None
+    start_s: float = 0.0
 
     @property
     def text(self) -> str:

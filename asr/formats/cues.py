@@ -82,7 +82,7 @@ def cues(transcript: Transcript, settings: CueSettings = DEFAULT) -> Iterator[Cu
     groups = [
         group for phrase in _phrases(content.words, settings) for group in _groups(phrase, settings)
     ]
-    limits_ms = [*(group[0].start_ms for group in groups[1:]), content.duration_ms]
+    limits_ms = [*(group[0].start_ms for group in groups[1:]), content.end_ms]
     for group, limit_ms in zip(groups, limits_ms, strict=False):
         start_ms = group[0].start_ms
         wanted_ms = max(group[-1].end_ms, start_ms + round(1000 * settings.shortest_s))

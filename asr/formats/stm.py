@@ -24,8 +24,9 @@ class StmWriter:
     """Writes `name channel speaker start end label words` for each stretch, times in seconds.
 
     The speaker is not known: the name and channel stand in that column. Lines follow one another
-    without gaps from 0 to the recording's end. A transcript without words is a line without words:
-    words that are recognised in a recording that is not in the reference stop sclite.
+    without gaps from the beginning to the end of the recording, or of a stretch of it. A transcript
+    without words is a line without words: words that are recognised in a recording that is not in
+    the reference stop sclite.
     """
 
     def write(self, transcript: Transcript, stream: IO[str]) -> None:
@@ -47,7 +48,7 @@ def stretches(content: Timeline) -> Iterator[tuple[int, int, tuple[TimedWord, ..
     sclite gives a word to the stretch in which its middle lies, so a stretch ends between the
     middles of two words, clear of both.
     """
-    first, start_ms = 0, 0
+    first, start_ms = 0, content.start_ms
     for position in range(1, len(content.words)):
         before, after = content.words[position - 1], content.words[position]
         end_ms = (before.end_ms + after.start_ms) // 2
@@ -56,7 +57,7 @@ def stretches(content: Timeline) -> Iterator[tuple[int, int, tuple[TimedWord, ..
         if pause or (clear and end_ms - content.words[first].start_ms >= LONGEST_MS):
             yield start_ms, end_ms, content.words[first:position]
             first, start_ms = position, end_ms
-    yield start_ms, content.duration_ms, content.words[first:]
+    yield start_ms, content.end_ms, content.words[first:]
 
 
 def _middle_ms(word: TimedWord) -> float:

@@ -23,13 +23,13 @@ class TextGridWriter:
             "words": [word.text for word in content.words],
             "confidence": [f"{word.confidence:.4f}" for word in content.words],
         }
-        duration_s = content.duration_ms / 1000
+        end_s = content.end_ms / 1000
         tiers = [
             {
                 "class": "IntervalTier",
                 "name": name,
                 "xmin": 0.0,
-                "xmax": duration_s,
+                "xmax": end_s,
                 "entries": [
                     (word.start_ms / 1000, word.end_ms / 1000, label)
                     for word, label in zip(content.words, texts, strict=True)
@@ -39,7 +39,7 @@ class TextGridWriter:
         ]
         stream.write(
             getTextgridAsStr(
-                {"xmin": 0.0, "xmax": duration_s, "tiers": tiers},
+                {"xmin": 0.0, "xmax": end_s, "tiers": tiers},
                 format="long_textgrid",
                 includeBlankSpaces=True,
             )

@@ -26,10 +26,14 @@ class TimedWord:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Words that rise in time, none reaching into another or beyond the recording's end."""
+    """Words that rise in time, none reaching into another or beyond what was recognised.
+
+    That is from `start_ms` to `end_ms` of the recording: all of it, or a stretch.
+    """
 
     words: tuple[TimedWord, ...]
-    duration_ms: int
+    end_ms: int
+    start_ms: int = 0
 
 
 def printable(text: str) -> str:
@@ -44,7 +48,7 @@ def timeline(transcript: Transcript, longest: int | None = None) -> Timeline:
     least, and begins 1 ms after the one before at least. A word of more than `longest` characters
     is cut into even pieces, which share its time. One without a printable character is left out.
 
-    The duration is cut to whole milliseconds; it is 1 ms for each word where that is longer.
+    The end is cut to whole milliseconds; it is 1 ms for each word where that is later.
     """
     pieces = [
         piece
@@ -52,8 +56,10 @@ def timeline(transcript: Transcript, longest: int | None = None) -> Timeline:
         if (text := printable(word.word))
         for piece in _pieces(text, word, spaced, longest or len(text))
     ]
-    duration_ms = max(math.floor(transcript.duration_s * 1000 + 1e-6), len(pieces), 1)
-    return Timeline(tuple(_repaired(pieces, duration_ms)), duration_ms)
+    start_ms = round(transcript.start_s * 1000)
+    last_ms = math.floor((transcript.start_s + transcript.duration_s) * 1000 + 1e-6)
+    end_ms = max(last_ms, start_ms + max(len(pieces), 1))
+    return Timeline(tuple(_repaired(pieces, start_ms, end_ms)), end_ms, start_ms)
 
 
 def _spaced(transcript: Transcript) -> list[bool]:
@@ -86,14 +92,14 @@ def _pieces(text: str, word: Word, spaced: bool, longest: int) -> Iterator[Timed
         )
 
 
-def _repaired(words: Sequence[TimedWord], duration_ms: int) -> Iterator[TimedWord]:
+def _repaired(words: Sequence[TimedWord], begin_ms: int, last_ms: int) -> Iterator[TimedWord]:
     starts_ms: list[int] = []
     for position, word in enumerate(words):
-        first_ms = starts_ms[-1] + 1 if starts_ms else 0
+        first_ms = starts_ms[-1] + 1 if starts_ms else begin_ms
         starts_ms.append(max(word.start_ms, first_ms))
         # room for those that follow
-        starts_ms[-1] = min(starts_ms[-1], duration_ms - (len(words) - position))
-    limits_ms = [*starts_ms[1:], duration_ms]
+        starts_ms[-1] = min(starts_ms[-1], last_ms - (len(words) - position))
+    limits_ms = [*starts_ms[1:], last_ms]
     for word, start_ms, next_ms in zip(words, starts_ms, limits_ms, strict=False):
         end_ms = max(min(word.end_ms, next_ms), start_ms + 1)
         yield TimedWord(word.text, start_ms, end_ms, word.confidence, word.spaced)

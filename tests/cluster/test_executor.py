@@ -151,3 +151,27 @@ def test_there_are_as_many_workers_as_fit_on_the_nodes_that_are_there() -> None:
         executor._room(cluster, threads=9, gpus=False)
     with pytest.raises(UserError, match="has 4 free cores and a GPU: "):
         executor._room(cluster, threads=4, gpus=True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpus", "expected"), [(2, None, 2), (16, None, 3), (None, None, 3), (16, False, 12)]
+)
+def test_there_are_no_more_workers_than_there_is_room_for_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wanted: int | None,
+    gpus: bool | None,
+    expected: int,
+) -> None:
+    cluster = SimpleNamespace(
+        nodes=lambda: [node(8), node(4, 3)],
+        cluster_resources=lambda: {"CPU": 12.0, "GPU": 3.0},
+        shutdown=lambda: None,
+    )
+    monkeypatch.setattr(executor, "start_ray", lambda *_: cluster)
+    monkeypatch.setattr(executor, "import_ray", lambda: cluster)
+    with RayExecutor(wanted, "head:1", gpus=gpus) as ray_executor:
+        assert ray_executor.workers == expected
+        assert ray_executor.gpus is (gpus is None)
+    said = f"asr: there is room for {expected} workers, not 16\n" if wanted == 16 else ""
+    assert capsys.readouterr().err == said

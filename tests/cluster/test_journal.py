@@ -46,8 +46,10 @@ def test_stretches_of_a_file_are_recorded_apart(tmp_path: Path) -> None:
     whole = record("/a/b.wav", "b")
     stretch = record("/a/b.wav", "b-1", start_s=0.1, end_s=2.0)
     rest = record("/a/b.wav", "b-2", start_s=2.0)
+    tiny = record("/a/b.wav", "b-3", start_s=6.25e-05, end_s=1e-3)
     with Journal(tmp_path) as journal:
-        journal.write([whole, stretch, rest])
+        journal.write([whole, stretch, rest, tiny])
+        assert journal.find("/a/b.wav", 6.25e-05, 1e-3) == tiny
         assert journal.find("/a/b.wav") == whole
         assert journal.find("/a/b.wav", 0.1, 2.0) == stretch
         assert journal.find("/a/b.wav", 2.0, None) == rest

@@ -10,6 +10,7 @@ import pytest
 
 from asr.cluster import nodes
 from asr.cluster.nodes import Sight, look, source_digest
+from asr.files import digest_file
 
 
 @pytest.fixture
@@ -64,6 +65,19 @@ def test_a_missing_model_and_another_one_are_told_apart(sight: Sight) -> None:
     (Path(folder) / "bundle.yaml").unlink()
     assert look(sight, "n1") == f"it does not see the model {folder}"
     assert look(replace(sight, model=None), "n1") == ""  # where none is used
+
+
+def test_a_decoders_file_that_is_missing_or_another_one_is_named(
+    sight: Sight, tmp_path: Path
+) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("nine")
+    sight = replace(sight, files=((str(words), digest_file(words)),))
+    assert look(sight, "n1") == ""
+    words.write_text("five")
+    assert look(sight, "n1") == f"it has another file under {words}"
+    words.unlink()
+    assert look(sight, "n1") == f"it does not see {words}"
 
 
 def test_an_output_folder_that_is_not_the_same_one_is_named(sight: Sight, tmp_path: Path) -> None:

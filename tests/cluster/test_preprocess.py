@@ -21,7 +21,7 @@ from asr.cluster.executor import LocalExecutor, Lost, ProcessExecutor
 from asr.cluster.filters import Filters
 from asr.cluster.inputs import Inputs, gather_inputs, what_changed
 from asr.cluster.preprocess import prepare_corpus, summarise
-from asr.cluster.unfinished import unfinished
+from asr.cluster.unfinished import KEY_DIGITS, unfinished
 from asr.corpus import Corpus, write_shard
 from asr.errors import UserError
 from asr.utterance import Listing, Utterance
@@ -465,3 +465,26 @@ def test_the_index_names_the_command(tmp_path: Path, inputs: Inputs) -> None:
     prepare_corpus(inputs, tmp_path / "corpus", LocalExecutor(), "asr prepare recipe=toy")
     index = json.loads((tmp_path / "corpus" / "corpus.json").read_text())
     assert index["command"] == "asr prepare recipe=toy"
+
+
+def test_what_another_corpus_left_is_none_of_this_ones(tmp_path: Path) -> None:
+    keys = [digit * KEY_DIGITS for digit in "0123"]
+    kept = tmp_path / f".an4.v2.{keys[0]}.parts"
+    old = tmp_path / f".an4.{keys[1]}.parts"
+    for path in (kept, old):
+        path.mkdir()
+    with unfinished(tmp_path / "an4", keys[2]):
+        assert kept.exists()
+        assert not old.exists()
+
+
+def test_a_lack_of_memory_is_no_recordings_fault(
+    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(parts, "load", fail)
+    with pytest.raises(UserError, match="it ran out of memory"):
+        prepare_corpus(inputs, tmp_path / "corpus", LocalExecutor())
+    assert not (tmp_path / "corpus").exists()

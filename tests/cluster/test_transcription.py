@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -190,6 +191,66 @@ def test_a_stretch_of_a_file_has_the_times_of_the_file(tiny_bundle: Bundle, tmp_
     assert [word.start_s for word in transcript.words] == pytest.approx(
         [word.start_s + 1.0 for word in alone.words]
     )
+    assert alone.words
+
+
+def test_a_stretch_behind_its_own_length_has_the_times_of_the_file_in_every_format(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    samples = np.random.default_rng(0).normal(0, 0.1, 6 * RATE_HZ)
+    soundfile.write(tmp_path / "long.wav", samples, RATE_HZ)
+    out = tmp_path / "out"
+    part = Part((file_of(tmp_path / "long.wav", start_s=4.0, end_s=5.5),))
+    with Journal(out) as journal:
+        settings = settings_of(out, journal, formats=("json", "ctm", "stm", "vtt", "textgrid"))
+        Transcriber(settings, tiny_bundle)(part)
+    words = json.loads((out / "long.json").read_text())["words"]
+    lines = [line.split() for line in (out / "long.ctm").read_text().splitlines()]
+    assert words
+    assert [float(line[2]) for line in lines] == [word["start_s"] for word in words]
+    stretches = [line.split() for line in (out / "long.stm").read_text().splitlines()[1:]]
+    assert (float(stretches[0][3]), float(stretches[-1][4])) == (4.0, 5.5)
+    cue, *_ = re.findall(r"^00:00:(\S+) -->", (out / "long.vtt").read_text(), re.MULTILINE)
+    assert float(cue) == words[0]["start_s"]
+    assert "xmax = 5.5" in (out / "long.textgrid").read_text()
+
+
+def test_a_stretch_far_into_a_file_without_a_length_is_that_stretch(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    samples = np.zeros(300 * RATE_HZ, np.float32)
+    samples[250 * RATE_HZ :] = np.random.default_rng(0).normal(0, 0.1, 50 * RATE_HZ)
+    soundfile.write(tmp_path / "known.flac", samples, RATE_HZ)
+    content = bytearray((tmp_path / "known.flac").read_bytes())
+    content[21] &= 0xF0  # the number of samples: 36 bits
+    content[22:26] = bytes(4)
+    (tmp_path / "piped.flac").write_bytes(content)
+    times = {"start_s": 260.0, "end_s": 262.5}
+    files = [file_of(tmp_path / f"{name}.flac", **times) for name in ("known", "piped")]
+    found = texts(Transcriber(Settings("none"), tiny_bundle), Part(tuple(files)))
+    assert found[0] == found[1] != "too-long"
+
+
+def test_files_that_all_hang_take_no_longer_than_their_part_may(
+    part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    limits: list[float] = []
+    limit_s = Reader._limit_s
+
+    def kept(reader: Reader, file: File) -> float:
+        limits.append(limit_s(reader, file))
+        return limits[-1]
+
+    monkeypatch.setattr(Reader, "_limit_s", kept)
+    monkeypatch.setattr(audio, "probe", lambda *_: release.wait())
+    settings = Settings("none", timeout_s=0.2)
+    reader = Reader(3600.0, settings.timeout_s, split=False)
+    found = list(reader.pieces(part.files))
+    release.set()
+    assert [each[1].reason for each in found] == ["timed-out"] * 5  # type: ignore[index,union-attr]
+    assert sum(limits) < settings.limit_s(part)
+    assert max(limits[1:]) < limits[0] / 2
 
 
 def test_a_recording_beyond_the_limit_is_a_failure_that_names_the_option(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from asr.bundle import Bundle, add_score, load
 from asr.cluster import plan, transcription
@@ -377,6 +378,35 @@ def test_where_a_batch_fails_only_the_faulty_recording_is_lost(
     assert "out of memory" in failure["detail"]
 
 
+@pytest.mark.parametrize("fault", ["while reading", "while recognising", "torch's own"])
+@pytest.mark.parametrize("printed", [False, True])
+def test_a_lack_of_memory_is_no_recordings_fault(
+    model: Path,
+    audio: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    printed: bool,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        if fault != "torch's own":
+            raise MemoryError
+        torch.empty(1 << 60)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        if fault == "while reading":
+            patched.setattr("asr.audio.load", fail)
+        else:
+            patched.setattr(Bundle, "recognise", fail)
+        with pytest.raises(UserError, match="it ran out of memory"):
+            transcribe(model, audio, output=None if printed else out)
+    if not printed:
+        assert written(out) == []
+        assert transcribe(model, audio, output=out, formats=["txt"]) == 0
+        assert written(out) == ["a.txt", "b.txt", "sub/c.txt"]
+
+
 def test_a_model_that_gives_no_numbers_gives_no_text(
     tiny_bundle: Bundle, audio: Path, tmp_path: Path
 ) -> None:
@@ -389,3 +419,32 @@ def test_a_model_that_gives_no_numbers_gives_no_text(
 def test_a_wrong_model_is_refused_before_torch_is_loaded(audio: Path) -> None:
     with pytest.raises(UserError, match="is no model"):
         transcribe(audio, audio)
+
+
+def test_weights_of_torchaudio_that_are_others_now_are_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "weights.pth"
+    monkeypatch.setattr("asr.pipelines.weights_file", lambda _: weights)
+    options = Options("torchaudio:WAV2VEC2_ASR_BASE_960H", ["a.wav"], str(tmp_path / "out"))
+    found = [command._identity(options)]
+    for size in (1, 2):
+        weights.write_bytes(bytes(size))
+        found.append(command._identity(options))
+    assert len(set(found)) == 3
+
+
+def test_a_speed_is_that_of_a_model_and_a_device(
+    model: Path,
+    audio: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    transcribe(model, audio, output=out)
+    monkeypatch.setattr("asr.commands.account.measured", lambda *_: 1e-4)
+    for more, expected in (({}, "a minute"), ({"decoder": {"name": "beam"}}, "hours")):
+        capsys.readouterr()
+        transcribe(model, audio, output=out, dry_run=True, overwrite=True, **more)
+        assert expected in capsys.readouterr().out.split("; about ")[1]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 import soundfile
 
 from asr import inputs
-from asr.bundle import Bundle
+from asr.bundle import Bundle, load
 from asr.cluster import plan
 from asr.cluster.journal import Journal
 from asr.cluster.plan import File
@@ -122,6 +124,100 @@ def test_no_line_of_a_manifest_leads_out_of_the_output_folder(
     assert {n.removesuffix(".txt") for n in written(tmp_path / "out") if ".txt" in n} == expected
 
 
+@pytest.mark.parametrize(("length", "status"), [(243, 0), (244, 1)])
+def test_a_name_leaves_room_for_the_longest_ending_and_a_channels_number(
+    model: Path, tmp_path: Path, length: int, status: int
+) -> None:
+    record(tmp_path / "a.wav")
+    (tmp_path / "list.jsonl").write_text(json.dumps({"audio": "a.wav", "id": "x" * length}))
+    options = options_of(model, tmp_path / "list.jsonl", output=tmp_path / "out", channels="split")
+    assert command.transcribe(replace(options, formats=["txt", "textgrid"])) == status
+    assert "failures.jsonl" not in written(tmp_path / "out") or status == 1
+
+
+def test_a_file_of_the_users_own_is_not_overwritten_unless_that_is_asked_for(
+    model: Path, folder: Path, tmp_path: Path
+) -> None:
+    record(folder / "a.wav")
+    (folder / "a.txt").write_text("what I wrote down")
+    assert transcribe(model, folder, output=folder) == 1
+    assert failures(folder) == [("a.wav", "name-taken")]
+    assert (folder / "a.txt").read_text() == "what I wrote down"
+    assert not (folder / "a.json").exists()
+    assert transcribe(model, folder, output=folder, overwrite=True) == 0
+    assert (folder / "a.txt").read_text() == (folder / "good.txt").read_text()
+
+
+def test_what_a_killed_run_wrote_but_did_not_record_is_taken_over(
+    model: Path, folder: Path, tmp_path: Path
+) -> None:
+    for name in ("first", "out"):
+        assert transcribe(model, folder, output=tmp_path / name) == 0
+        if name == "first":
+            shutil.copytree(tmp_path / "first", tmp_path / "out")
+            shutil.rmtree(tmp_path / "out" / ".asr")
+    assert "failures.jsonl" not in written(tmp_path / "out")
+
+
+def test_outputs_of_other_settings_are_replaced(
+    model: Path, folder: Path, tmp_path: Path, make_bundle: Any
+) -> None:
+    out = tmp_path / "out"
+    assert transcribe(model, folder, output=out) == 0
+    before = (out / "good.txt").read_text()
+    make_bundle(("|", "d", "e", "f", "g")).save(model)
+    assert transcribe(model, folder, output=out) == 0
+    assert (out / "good.txt").read_text() != before
+
+
+def test_channels_of_one_recording_take_no_other_recordings_name(
+    model: Path, tmp_path: Path
+) -> None:
+    both = np.random.default_rng(0).normal(0, 0.1, (RATE_HZ // 2, 2))
+    for name in ("a.wav", "a.1.wav", "b.wav", "b.wav.1.wav", "b.mp3"):
+        soundfile.write(tmp_path / name, both, RATE_HZ, format="WAV")
+    given = [tmp_path / name for name in ("a.wav", "a.1.wav", "b.wav", "b.wav.1.wav", "b.mp3")]
+    out = tmp_path / "out"
+    assert transcribe(model, *given, output=out, channels="split") == 0
+    assert len(written(out)) == len(given) * 2 * 2
+
+
+def test_a_path_that_the_file_system_does_not_take_is_that_files_failure(
+    model: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a/" * 2100 + "far", "good", "odd:name"]
+    lines = [
+        json.dumps({"audio": "good.wav", "id": name, "end_s": 0.3 + number / 100})
+        for number, name in enumerate(names)
+    ]
+    (folder / "list.jsonl").write_text("\n".join(lines))
+    rename = os.replace
+
+    def refuse(source: Any, target: Any) -> None:  # as exFAT does
+        if ":" in str(target):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), source, None, target)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert transcribe(model, folder / "list.jsonl", output=tmp_path / "out") == 1
+    reasons = [reason for _, reason in failures(tmp_path / "out")]
+    assert sorted(reasons) == ["name-taken", "name-too-long"]
+    assert written(tmp_path / "out") == {"good.txt", "good.json", "failures.jsonl"}
+
+
+def test_no_line_of_a_manifest_leads_to_the_journal(
+    model: Path, folder: Path, tmp_path: Path
+) -> None:
+    lines = [
+        json.dumps({"audio": "good.wav", "id": name, "end_s": end_s})
+        for name, end_s in ((".asr/journal", 0.3), ("b/.asr/c", 0.4))
+    ]
+    (folder / "list.jsonl").write_text("\n".join(lines))
+    assert transcribe(model, folder / "list.jsonl", output=tmp_path / "out") == 1
+    assert failures(tmp_path / "out") == [("good.wav", "name-taken")]
+    assert not list((tmp_path / "out" / ".asr").glob("journal.[tj]*"))
+
+
 def test_a_link_in_the_output_folder_is_replaced_and_not_followed(
     model: Path, folder: Path, tmp_path: Path
 ) -> None:
@@ -179,9 +275,14 @@ def test_a_file_that_goes_away_after_it_was_found_is_a_failure(
 
 def test_three_minutes_of_silence_are_transcribed_in_windows(model: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silence.flac", np.zeros(180 * RATE_HZ, np.int16), RATE_HZ)
-    transcribe(model, tmp_path / "silence.flac", output=tmp_path / "out")
+    bundle = load(model)
+    bundle.network.head.weight.data.zero_()
+    bundle.network.head.bias.data[0] = 100.0  # of the blank: it hears nothing
+    bundle.save(tmp_path / "deaf")
+    assert transcribe(tmp_path / "deaf", tmp_path / "silence.flac", output=tmp_path / "out") == 0
     found = json.loads((tmp_path / "out" / "silence.json").read_text())
-    assert found["duration_s"] == 180.0
+    assert (found["duration_s"], found["text"], found["words"]) == (180.0, "", [])
+    assert (tmp_path / "out" / "silence.txt").read_text() == "\n"
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut off"])

@@ -175,7 +175,7 @@ def test_any_cue_can_be_read(settings: CueSettings, transcripts: list[Transcript
             assert 0 < cue.end_ms - cue.start_ms <= longest_ms
             assert cue.end_ms >= min(own[-1].end_ms, cue.start_ms + longest_ms)
             assert all(b.start_ms - a.end_ms < pause_ms for a, b in pairwise(own))
-        limits = [*(cue.start_ms for cue in found[1:]), content.duration_ms]
+        limits = [*(cue.start_ms for cue in found[1:]), content.end_ms]
         for cue, limit_ms in zip(found, limits, strict=False):
             assert cue.end_ms <= limit_ms
             room_ms = limit_ms - cue.start_ms

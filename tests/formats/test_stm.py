@@ -79,7 +79,7 @@ def test_lines_cover_the_recording_and_hold_every_word(
             column(word.text) for word in content.words
         ]
         edges = [(start_s, end_s) for _, start_s, end_s, *_ in lines]
-        assert (edges[0][0], edges[-1][1]) == (0, content.duration_ms / 1000)
+        assert (edges[0][0], edges[-1][1]) == (0, content.end_ms / 1000)
         assert all(one[1] == other[0] for one, other in pairwise(edges))
         middles = iter((word.start_ms + word.end_ms) / 2000 for word in content.words)
         for _, start_s, end_s, _, said in lines:

@@ -101,7 +101,7 @@ def checked(transcript: Transcript, tiers: dict[str, list[Interval]]) -> None:
     for tier in tiers.values():
         spoken = [(start_s, end_s) for start_s, end_s, label in tier if label]
         assert spoken == [(word.start_ms / 1000, word.end_ms / 1000) for word in content.words]
-        assert (tier[0][0], tier[-1][1]) == (0, content.duration_ms / 1000)
+        assert (tier[0][0], tier[-1][1]) == (0, content.end_ms / 1000)
         assert all(start_s < end_s for start_s, end_s, _ in tier)
         assert all(one[1] == other[0] for one, other in pairwise(tier))
         assert not any(one[2] == other[2] == "" for one, other in pairwise(tier))

@@ -19,8 +19,8 @@ def times(transcript: Transcript) -> list[tuple[int, int]]:
 def test_times_that_can_be_written_stay_to_the_millisecond(transcript: Make) -> None:
     content = timeline(transcript(("a", 0.1234, 0.5), ("b", 0.5, 1.9996), duration_s=2.0006))
     assert [(word.start_ms, word.end_ms) for word in content.words] == [(123, 500), (500, 2000)]
-    assert content.duration_ms == 2000
-    assert timeline(transcript(duration_s=1.001)).duration_ms == 1001  # 1000.9999… as a product
+    assert content.end_ms == 2000
+    assert timeline(transcript(duration_s=1.001)).end_ms == 1001  # 1000.9999… as a product
 
 
 @pytest.mark.parametrize(
@@ -98,11 +98,9 @@ def test_all_times_rise_and_stay_within_the_recording(transcripts: list[Transcri
     for transcript in transcripts:
         content = timeline(transcript, rng.choice([None, 10]))
         edges = [edge for word in content.words for edge in (word.start_ms, word.end_ms)]
-        assert all(
-            earlier <= later for earlier, later in pairwise([0, *edges, content.duration_ms])
-        )
+        assert all(earlier <= later for earlier, later in pairwise([0, *edges, content.end_ms]))
         assert all(word.start_ms < word.end_ms for word in content.words)
-        assert content.duration_ms <= max(transcript.duration_s * 1000, len(content.words), 1)
+        assert content.end_ms <= max(transcript.duration_s * 1000, len(content.words), 1)
         assert "".join(word.text for word in content.words) == "".join(
             word.word for word in transcript.words
         )

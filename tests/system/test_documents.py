@@ -132,7 +132,7 @@ def as_run(words: list[str]) -> list[str]:
         return [*words, "--help"]
     if words[0] == "python" and words[1] in TEACHING:
         return [*words, "--quick"]
-    if words[:2] == ["asr", "transcribe"] and "--ray" in words:  # takes long: test_kills.py
+    if words[:2] == ["asr", "transcribe"] and "--ray" in words:  # needs a cluster: test_actors.py
         cut = words.index("--ray")
         return [*words[:cut], *words[cut + 2 :]]
     if words[:1] != ["asr"] or words[1] not in ("prepare", "train", "evaluate", "run", "tune"):

@@ -1,0 +1,109 @@
+"""What there is to transcribe and what became of it, in words, before and after."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from asr.cluster.journal import Journal
+from asr.cluster.plan import Plan, Totals
+from asr.cluster.transcription import Transcriber
+from asr.commands.estimate import estimate, measured
+from asr.commands.tally import FAILURES, NAMED_FAILURES, Tally, list_failures, name_failures
+from asr.files import printable
+from asr.inputs import Failure
+
+SPEED = "speed"  # the note of the journal: seconds of audio that a worker did in a second
+
+
+def beforehand(totals: Totals) -> str:
+    """What there is to do and what was done before, in a line."""
+    parts = [f"{totals.wanted} to do"]
+    if totals.changed:
+        parts[0] += f" ({totals.changed} of them changed)"
+    parts.append(f"{totals.done} done before")
+    if totals.failed:
+        parts.append(f"{totals.failed} failed before (--retry-failed tries them again)")
+    return ", ".join(parts)
+
+
+def foretell(
+    plan: Plan,
+    journal: Journal,
+    failures: Sequence[Failure],
+    transcriber: Transcriber,
+    noted: str,
+    workers: int,
+) -> None:
+    """Say what would be done and how long it takes; a speed may be `noted` under that name."""
+    totals = plan.totals
+    print(f"{beforehand(totals)}; {len(failures)} that cannot be used as they are")
+    if totals.wanted:
+        expected = estimate(totals.sample, totals.wanted_bytes)
+        speeds = journal.noted(SPEED)
+        known = speeds.get(noted) if isinstance(speeds, dict) else None
+        speed = known or measured(transcriber, totals.sample)
+        print(replace(expected, speed=speed).told(workers))
+    name_failures(failures[:NAMED_FAILURES], len(failures))
+
+
+def account(
+    formats: Sequence[str],
+    quiet: bool,
+    journal: Journal,
+    tally: Tally,
+    failures: Sequence[Failure],
+    totals: Totals,
+) -> None:
+    """List what failed, and say what was done and where it lies."""
+    output = journal.output
+    listing = output / FAILURES
+    listed = list_failures(listing, _all_failures(journal, [*failures, *tally.gone]))
+    failed = len(failures) + sum(tally.reasons.values())
+    if not quiet:
+        kept = [*failures, *tally.failures][:NAMED_FAILURES]
+        name_failures(kept, failed)
+    done = f"{tally.done} transcribed"
+    if tally.done:
+        done += (
+            f": {tally.audio_s / 3600:.2f} hours of audio in {tally.seconds:.1f} s,"
+            f" {tally.audio_s / tally.seconds:.0f} times real time"
+        )
+    parts = [done]
+    if totals.done:
+        parts.append(f"{totals.done} were there before")
+    if tally.left:
+        parts.append(f"{tally.left} are left: the same command goes on")
+    parts.append(f"written to {printable(output)} ({', '.join(formats)})")
+    if failed or totals.failed:
+        reasons = ", ".join(
+            f"{count} {reason}" for reason, count in by_reason(failures, tally.reasons)
+        )
+        before = f"{totals.failed} before" if totals.failed else ""
+        counted = ", ".join(filter(None, (reasons, before)))
+        parts.append(f"{failed + totals.failed} failed ({counted}), listed in {printable(listing)}")
+    elif listed:
+        parts.append(f"earlier failures of other inputs are listed in {printable(listing)}")
+    tally.say("; ".join(parts))
+    if not quiet:
+        print("; ".join(parts) + ".", file=sys.stderr)
+
+
+def _all_failures(journal: Journal, failures: Sequence[Failure]) -> Iterator[Failure]:
+    """Those of this call that no record has, and all recorded ones of files that are there."""
+    yield from failures
+    for record in journal.failed():
+        if record.failure is not None and os.path.lexists(record.path):
+            yield record.failure
+
+
+def by_reason(
+    failures: Sequence[Failure], counted: Mapping[str, int] | None = None
+) -> list[tuple[str, int]]:
+    """Failures, and others that are counted already, by their reasons; the most frequent first."""
+    reasons = Counter(counted or {})
+    reasons.update(failure.reason for failure in failures)
+    return reasons.most_common()
