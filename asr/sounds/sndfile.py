@@ -45,12 +45,16 @@ class SndfileSound:
     def blocks(self) -> Iterator[Floats]:
         # After each block soundfile seeks to where it is already, which fails at an unforeseen end.
         self._file.seekable = lambda: False
+        # Asked for more than it has, libsndfile takes a whole Vorbis file for one that breaks off;
+        # of Opus it says only then that one does.
+        known = self.frames if self._file.subtype == "VORBIS" else None
         count = 0
-        while True:
-            block = self._read(_BLOCK_FRAMES)
+        while known is None or count < known:
+            wanted = _BLOCK_FRAMES if known is None else min(_BLOCK_FRAMES, known - count)
+            block = self._read(wanted)
             count += len(block)
             yield block
-            if len(block) < _BLOCK_FRAMES:
+            if len(block) < wanted:
                 break
         if self.frames is not None:
             self._check_count(count, self.frames)
