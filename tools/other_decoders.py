@@ -22,7 +22,7 @@ import numpy as np
 
 Decode = Callable[[np.ndarray], str]
 
-LONG_S = 60.0  # of a turn
+LONG_S = 20.0  # of a turn
 SMALLEST = 1e-4  # of the probabilities that fast-ctc-decode looks at: about e^-9
 decode: Decode
 items: list[np.ndarray]

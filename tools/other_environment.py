@@ -20,7 +20,7 @@ from asr.language.arpa import write_arpa
 
 DECODERS = ("pyctcdecode==0.5.0", "fast-ctc-decode==0.3.7")
 LANGUAGE_MODELS = "kenlm==0.3.0"  # which pip compiles
-PATIENCE_S = 300.0  # with a decoder at one width
+PATIENCE_S = 120.0  # with a decoder at one width
 SCRIPT = Path(__file__).with_name("other_decoders.py")
 
 
