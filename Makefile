@@ -31,7 +31,7 @@ demo: $(READY)
 	$(PYTHON) tools/demo.py
 
 test: $(READY)
-	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(PYTHON) -m pytest --numprocesses 3 --durations 15 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(VENV)/bin/ruff format --check .
