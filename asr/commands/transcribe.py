@@ -116,8 +116,10 @@ def _say_if_phones(options: Options) -> None:
     if options.quiet or pipeline_name(options.model):
         return
     description = read_description(Path(options.model))
-    words = {**description["decoder"], **options.decoder}.get("lexicon")
-    if description["units"].get("kind") == "phones" and words is None:
+    # Searches make words of phones; other options than its name ask for one.
+    other = options.decoder.get("name", "beam") if options.decoder else None
+    decoder = other or description["decoder"].get("name")
+    if description["units"].get("kind") == "phones" and decoder == "greedy":
         print("asr: this model emits phones: what is written are phones, no words", file=sys.stderr)
 
 

@@ -142,6 +142,10 @@ def test_a_transcript_of_phones_comes_with_a_word_of_warning(
     phones = capsys.readouterr()
     assert phones.err == "asr: this model emits phones: what is written are phones, no words\n"
     assert set(phones.out.split()) <= {phone for word in LEXICON.values() for phone in word}
+    assert transcribe(Options(MODEL, ["three.wav"], decoder={"name": "beam"})) == 0
+    words = capsys.readouterr()
+    assert words.err == ""
+    assert set(words.out.split()) <= set(LEXICON)
     tiny_bundle.save("words")
     assert transcribe(Options("words", ["three.wav"])) == 0
     assert capsys.readouterr().err == ""
