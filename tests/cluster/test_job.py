@@ -164,6 +164,18 @@ def test_a_file_that_ends_its_worker_is_a_failure_and_the_others_are_not(
     assert worker.calls == []
 
 
+def test_a_file_is_given_up_when_it_has_ended_two_workers_of_its_own(
+    tmp_path: Path, recordings: Callable[..., list[Recording]]
+) -> None:
+    executor = Deadly(lambda names, times: "deadly" in names)
+    trials = Deadly(lambda names, times: "deadly" in names)
+    with Journal(tmp_path / "out") as journal:
+        plan = Plan(recordings("a", "deadly"), journal, "s", Choice(), 255)
+        Job(plan, journal, Worker(), executor, trials, Watched(), False).run()  # type: ignore[arg-type]
+    assert executor.tried[("a", "deadly")] == 3
+    assert trials.tried == {("a",): 1, ("deadly",): 2}
+
+
 def test_a_file_that_ends_its_worker_once_is_no_failure(
     tmp_path: Path, recordings: Callable[..., list[Recording]]
 ) -> None:

@@ -173,7 +173,11 @@ def test_each_channel_of_a_call_is_transcribed_by_itself(
     part = Part((file_of(tmp_path / "call.wav"),))
     with Journal(out) as journal:
         settings = settings_of(out, journal, split_channels=True, formats=("txt", "ctm"))
-        Transcriber(settings, tiny_bundle)(part)
+        (done,) = Transcriber(settings, tiny_bundle)(part).outcomes
+    assert isinstance(done, Done)
+    assert [name for name, _ in done.outputs] == [
+        f"call.{number}.{kind}" for number in (1, 2) for kind in ("txt", "ctm")
+    ]
     for number, transcript in enumerate(alone, start=1):
         assert (out / f"call.{number}.txt").read_text() == transcript.text + "\n"
         lines = (out / f"call.{number}.ctm").read_text().splitlines()
