@@ -90,6 +90,33 @@ def change_speed(waveform: Tensor, factor: float) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Join:
+    """Let others follow an utterance without a break, as in a longer recording.
+
+    With `probability` 1 to `most` - 1 others do, each as likely as another; those are left out with
+    which all together would be longer than `longest_s`. They belong to the plan of batches, since
+    they change lengths.
+    """
+
+    probability: float = 0.0
+    most: int = 4
+    longest_s: float = 30.0
+    start_epoch: int = 3
+
+    def draw(self, seed: int, epoch: int, keys: np.ndarray, count: int) -> np.ndarray:
+        """Which of `count` utterances may follow each: keys [B] -> [B, most - 1], -1 for none."""
+        if epoch < self.start_epoch or self.probability == 0.0:
+            return np.full((len(keys), 0), -1)
+        uniform = draw(seed, epoch, keys, "join", self.most + 1)
+        others = self.most - 1
+        followers = (uniform[:, 2:] * count).astype(np.int64)  # [B, most - 1]
+        wanted = 1 + (uniform[:, 1] * others).astype(np.int64)  # [B]
+        wanted[uniform[:, 0] >= self.probability] = 0
+        followers[np.arange(others) >= wanted[:, None]] = -1
+        return followers
+
+
+@dataclass(frozen=True)
 class Warp:
     """Stretch the mel axis, as another vocal tract would (Jaitly and Hinton 2013).
 

@@ -82,6 +82,16 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class Join:
+    """Others follow an utterance without a break, up to `most` and `longest_s` together."""
+
+    probability: float
+    most: int
+    longest_s: float
+    start_epoch: int
+
+
+@dataclass(frozen=True)
 class Warp:
     """Warping of the mel axis by a factor drawn between `low` and `high`."""
 
@@ -135,6 +145,7 @@ class Augment:
     """What training hears in place of the recordings."""
 
     speed: Speed
+    join: Join
     warp: Warp
     spec: Spec
     noise: Noise
@@ -276,6 +287,10 @@ LIMITS: dict[str, tuple[float, float]] = {
     "features.hop_s": (0.001, 1.0),
     "augment.speed.factors": (0.1, 10.0),
     "augment.speed.start_epoch": (1, _INFINITY),
+    "augment.join.probability": (0.0, 1.0),
+    "augment.join.most": (2, 1000),
+    "augment.join.longest_s": (0.1, _INFINITY),
+    "augment.join.start_epoch": (1, _INFINITY),
     "augment.warp.low": (0.5, 2.0),
     "augment.warp.high": (0.5, 2.0),
     "augment.warp.start_epoch": (1, _INFINITY),

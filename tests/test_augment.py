@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from asr.augment import (
+    Join,
     SpecAugment,
     Speed,
     Warp,
@@ -105,3 +106,16 @@ def test_masks_do_not_depend_on_the_batch() -> None:
     for row in range(8):
         alone = spec(features[row : row + 1], lengths[row : row + 1], 1, 5, KEYS[row : row + 1])
         torch.testing.assert_close(alone[0], together[row])
+
+
+def test_others_follow_evenly_from_their_first_epoch_on() -> None:
+    join = Join(0.6, most=4, longest_s=1.0, start_epoch=3)
+    assert join.draw(1, 2, KEYS, 50).shape == (2000, 0)
+    assert Join().draw(1, 9, KEYS, 50).shape == (2000, 0)
+    followers = join.draw(1, 3, KEYS, 50)
+    counts = np.bincount((followers >= 0).sum(axis=1), minlength=4)
+    np.testing.assert_allclose(counts / 2000, [0.4, 0.2, 0.2, 0.2], atol=0.05)
+    chosen = np.bincount(followers[followers >= 0], minlength=50)
+    assert len(chosen) == 50
+    assert np.abs(chosen - chosen.mean()).max() < 5 * np.sqrt(chosen.mean())
+    np.testing.assert_array_equal(join.draw(1, 3, KEYS[[7, 3]], 50), followers[[7, 3]])

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from asr.acoustics.augmentation import Gain, Noise, Reverb, WaveformAugmentation
 from asr.audio import SAMPLE_RATE_HZ
-from asr.augment import Speed
+from asr.augment import Join, Speed
 from asr.bundle import Bundle
 from asr.config import Config
 from asr.corpus import Corpus, Split
@@ -22,6 +24,7 @@ from asr.training.preflight import (
     Unknown,
     check,
     shared_utterances,
+    spare_frames,
     summary,
     unknown_symbols,
 )
@@ -102,6 +105,8 @@ def gather(config: Config, corpus: Corpus, initial: Bundle | None = None) -> Tra
         seed=config.seed,
         speed=speed,
         short_first=data.short_first,
+        join=Join(**asdict(config.augment.join)),
+        joinable=_joinable(config, parts, units, speed),
     )
     batches = TrainingBatches(
         utterances,
@@ -151,6 +156,18 @@ def _waveform_augmentation(config: Config) -> WaveformAugmentation:
     )
     augmentation.check()
     return augmentation
+
+
+def _joinable(
+    config: Config, parts: Sequence[tuple[Split, list[int]]], units: Units, speed: Speed
+) -> np.ndarray | None:
+    """Which utterances CTC can still align where others follow; None where none does."""
+    if config.augment.join.probability == 0.0:
+        return None
+    count = _frame_count(config)
+    spare = [spare_frames(split, rows, units.encode, count, speed) for split, rows in parts]
+    # Strides round up once, not twice: a frame less. And a separator or a blank stands between.
+    return np.concatenate(spare) >= 2
 
 
 def _phones(config: Config, corpus: Corpus) -> PhoneUnits | None:

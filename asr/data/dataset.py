@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.augment import change_speed, perturbed_samples, utterance_keys
+from asr.augment import change_speed, utterance_keys
 from asr.corpus import Split
 from asr.data.batch import Batch, pad_labels, pad_waveforms
 from asr.data.sampler import BatchPlan, EpochPlan, PlannedBatch, batch_starts
@@ -116,40 +116,47 @@ class TrainingBatches:
 
     def batch(self, planned: PlannedBatch) -> Batch:
         """The tensors of planned utterances."""
-        rows = [self.utterances[index] for index in planned.indices]
-        waveforms = [
-            change_speed(waveform(split, row), factor)
-            for (split, row), factor in zip(rows, planned.factors, strict=True)
-        ]
-        if self.alter is not None:
-            keys = self.plan.keys[planned.indices]
-            waveforms = [
-                self.alter(samples, planned.epoch, key)
-                for samples, key in zip(waveforms, keys, strict=True)
-            ]
+        followers = self.plan.followers(planned.epoch, planned.indices)  # [B, F]
+        rows, waveforms = [], []
+        for index, factor, others in zip(planned.indices, planned.factors, followers, strict=True):
+            others = others[others >= 0]
+            together = zip(
+                [index, *others], [factor, *self.plan.factors(planned.epoch, others)], strict=True
+            )
+            heard = [self._heard(index, factor, planned.epoch) for index, factor in together]
+            rows.append([self.utterances[index] for index in (index, *others)])
+            waveforms.append(torch.cat(heard) if len(heard) > 1 else heard[0])
         return make_batch(rows, waveforms, self.encode, self.encode_inner, planned.epoch)
+
+    def _heard(self, index: int, factor: float, epoch: int) -> Tensor:
+        """An utterance's waveform as training hears it: [S]."""
+        samples = change_speed(waveform(*self.utterances[index]), factor)
+        return samples if self.alter is None else self.alter(samples, epoch, self.plan.keys[index])
 
     def _micro_batches(self, planned: PlannedBatch) -> Iterator[PlannedBatch]:
         """Cut where the device's limit is reached; about from short to long, as the share is."""
         if self.device_batch_s is None:
             yield planned
             return
-        lengths = perturbed_samples(self.plan.samples[planned.indices], planned.factors)
+        lengths = self.plan.lengths(planned.epoch, planned.indices)
         starts = batch_starts(lengths, self.device_batch_s, len(lengths))
         for start, end in itertools.pairwise(starts.tolist()):
             yield planned[start:end]
 
 
 def make_batch(
-    rows: Sequence[tuple[Split, int]],
+    rows: Sequence[Sequence[tuple[Split, int]]],
     waveforms: Sequence[Tensor],
     encode: Encode | None,
     encode_inner: Encode | None = None,
     epoch: int = 0,
 ) -> Batch:
-    """Tensors of utterances: waveforms padded, texts encoded where an encoder is given."""
-    texts = tuple(split.texts[row] for split, row in rows)
-    ids = tuple(split.ids[row] for split, row in rows)
+    """Tensors of utterances: waveforms padded, texts encoded where an encoder is given.
+
+    A waveform is of one utterance, or of several that follow one another.
+    """
+    texts = tuple(" ".join(split.texts[row] for split, row in together) for together in rows)
+    ids = tuple("+".join(split.ids[row] for split, row in together) for together in rows)
     padded, lengths = pad_waveforms(waveforms)
     targets, target_lengths = pad_labels([encode(text) if encode else [] for text in texts])
     inner = [encode_inner(text) if encode_inner else [] for text in texts]
@@ -163,7 +170,7 @@ def make_batch(
         inner_target_lengths=inner_target_lengths,
         ids=ids,
         texts=texts,
-        speakers=tuple(split.speakers[row] for split, row in rows),
+        speakers=tuple("+".join(split.speakers[row] for split, row in each) for each in rows),
         keys=utterance_keys(ids),
         epoch=epoch,
     )
@@ -182,4 +189,4 @@ def validation_batches(
         number = first + rank
         planned = plan[len(plan) - 1 - number] if number < len(plan) else plan[0][:0]
         rows = [utterances[index] for index in planned.indices]
-        yield make_batch(rows, [waveform(*row) for row in rows], encode=None)
+        yield make_batch([[row] for row in rows], [waveform(*row) for row in rows], encode=None)

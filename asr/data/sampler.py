@@ -14,11 +14,12 @@ from typing import overload
 import numpy as np
 
 from asr.audio import SAMPLE_RATE_HZ
-from asr.augment import Speed, draw, perturbed_samples
+from asr.augment import Join, Speed, draw, perturbed_samples
 
 # Durations are moved by up to this share before sorting: an utterance meets others each epoch.
 JITTER = 0.05
 UNCHANGED = Speed((1.0,))
+ALONE = Join()
 # Utterances that are worked on at once: what a step of the arithmetic leaves stays small.
 BLOCK = 2**18
 
@@ -52,6 +53,8 @@ class BatchPlan:
         seed: of the run.
         speed: factors, which belong to the plan because they change lengths.
         short_first: first epoch in order of duration (CTC leaves its plateau sooner).
+        join: which others follow an utterance: its length is that of all.
+        joinable: which utterances may follow or be followed [N]; None: all.
     """
 
     samples: np.ndarray
@@ -61,6 +64,8 @@ class BatchPlan:
     seed: int
     speed: Speed = UNCHANGED
     short_first: bool = True
+    join: Join = ALONE
+    joinable: np.ndarray | None = None
     # The epoch that was planned last, which is asked for again and again.
     _last: list[EpochPlan] = field(default_factory=list, init=False, repr=False)
 
@@ -78,12 +83,35 @@ class BatchPlan:
         self._last.append(planned)
         return planned
 
+    def lengths(self, epoch: int, indices: np.ndarray) -> np.ndarray:
+        """Samples of utterances, those that follow included: [B] -> [B]."""
+        followers = self.followers(epoch, indices)
+        return self._spoken(epoch, indices) + self._spoken(epoch, followers).sum(axis=1)
+
+    def followers(self, epoch: int, indices: np.ndarray) -> np.ndarray:
+        """Which utterances follow each in the same waveform: [B] -> [B, F], -1 for none."""
+        found = self.join.draw(self.seed, epoch, self.keys[indices], len(self.samples))  # [B, F]
+        if self.joinable is not None:
+            found[~(self.joinable[indices][:, None] & self.joinable[found])] = -1
+        ends = self._spoken(epoch, indices)[:, None] + self._spoken(epoch, found).cumsum(axis=1)
+        found[ends > self.join.longest_s * SAMPLE_RATE_HZ] = -1
+        return found
+
+    def factors(self, epoch: int, indices: np.ndarray) -> np.ndarray:
+        """The speed each is played at: [B] -> [B]."""
+        return self.speed.draw(self.seed, epoch, self.keys[indices])
+
+    def _spoken(self, epoch: int, indices: np.ndarray) -> np.ndarray:
+        """Samples of each utterance by itself, 0 for -1: [...] -> [...]."""
+        flat = indices.reshape(-1)
+        lengths = perturbed_samples(self.samples[flat], self.factors(epoch, flat))
+        return np.where(flat < 0, 0, lengths).reshape(indices.shape)
+
     def _sorted_batches(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Utterances from short to long [N], and where batches of them begin, N last."""
         lengths = np.empty(len(self.samples), dtype=np.int64)  # [N]
         for block in _blocks(len(lengths)):
-            factors = self.speed.draw(self.seed, epoch, self.keys[block])
-            lengths[block] = perturbed_samples(self.samples[block], factors)
+            lengths[block] = self.lengths(epoch, np.arange(block.start, block.stop))
         jittered = self._uniform(epoch, self.keys, "plan")  # [N]
         for block in _blocks(len(lengths)):
             jittered[block] = lengths[block] * (1 + JITTER * (2 * jittered[block] - 1))
@@ -125,8 +153,7 @@ class EpochPlan(Sequence[PlannedBatch]):
             return [self[number] for number in range(len(self))[position]]
         number = range(len(self))[position]
         indices = self.order[self.starts[number] : self.starts[number + 1]]  # [B]
-        factors = self.plan.speed.draw(self.plan.seed, self.epoch, self.plan.keys[indices])
-        return PlannedBatch(indices, factors, self.epoch)
+        return PlannedBatch(indices, self.plan.factors(self.epoch, indices), self.epoch)
 
     def share(self, position: int, rank: int, world: int) -> PlannedBatch:
         """What one rank of `world` does of a global batch; nothing, where that is too small."""

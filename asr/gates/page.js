@@ -184,6 +184,11 @@ stage.addEventListener("blur", () => {
   point();
 });
 
+// A pause that comes before the sound has begun ends the promise to play: that is no fault.
+const listen = () => sound.play().catch(error => {
+  if (error.name !== "AbortError") throw error;
+});
+
 const KEYS = {
   ArrowLeft: event => ({frames: event.shiftKey ? -10 : -1}),
   ArrowRight: event => ({frames: event.shiftKey ? 10 : 1}),
@@ -196,7 +201,7 @@ const KEYS = {
     return {};
   },
   " ": () => {
-    if (sound.paused) sound.play();
+    if (sound.paused) listen();
     else sound.pause();
     return null;
   },

@@ -12,7 +12,7 @@ import numpy as np
 from asr.audio import SAMPLE_RATE_HZ
 from asr.augment import perturbed_samples
 from asr.data.dataset import TrainingBatches
-from asr.data.sampler import EpochPlan, PlannedBatch, batch_starts
+from asr.data.sampler import BatchPlan, EpochPlan, PlannedBatch, batch_starts
 
 CANDIDATES = 8  # shares of an epoch that are looked at closely
 PLANNED = 2_000_000  # utterances of all epochs that are planned for it: seconds
@@ -55,7 +55,7 @@ def largest_micro_batches(
             for number in np.argsort(sizes, kind="stable")[-CANDIDATES:].tolist():
                 own = planned.share(number, rank, world)
                 own = own if len(own) else planned[number][:1]
-                found += _micro_batches(plan.samples, own, limit_s)
+                found += _micro_batches(plan, own, limit_s)
     most = max(found, key=lambda one: (one.padded_s, one.longest))
     longest_one = max(found, key=lambda one: (one.longest, one.padded_s))
     return [most] if longest_one.longest == most.longest else [most, longest_one]
@@ -87,8 +87,7 @@ def _share_sizes(
     for begin in range(0, len(planned), BLOCK):
         starts = planned.starts[begin : begin + BLOCK + 1]  # [K + 1] of some batches
         order = planned.order[starts[0] : starts[-1]]  # [N]
-        factors = plan.speed.draw(plan.seed, planned.epoch, plan.keys[order])
-        lengths = perturbed_samples(plan.samples[order], factors)
+        lengths = plan.lengths(planned.epoch, order)
         first, size = starts[:-1] - starts[0], np.diff(starts)  # [K]
         place = np.arange(len(order)) - np.repeat(first, size)  # [N]
         own = place % world == rank
@@ -101,9 +100,7 @@ def _share_sizes(
     return np.concatenate(at_once), np.concatenate(longest)
 
 
-def _micro_batches(
-    samples: np.ndarray, share: PlannedBatch, limit_s: float
-) -> Iterator[MicroBatch]:
-    lengths = perturbed_samples(samples[share.indices], share.factors)
+def _micro_batches(plan: BatchPlan, share: PlannedBatch, limit_s: float) -> Iterator[MicroBatch]:
+    lengths = plan.lengths(share.epoch, share.indices)
     for start, end in pairwise(batch_starts(lengths, limit_s, len(lengths)).tolist()):
         yield MicroBatch(share[start:end], int(lengths[start:end].max()))

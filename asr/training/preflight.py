@@ -86,6 +86,20 @@ def check(
     return rows, excluded
 
 
+def spare_frames(
+    split: Split,
+    rows: Sequence[int],
+    encode: Callable[[str], Sequence[int]],
+    frame_count: FrameCount,
+    speed: Speed,
+) -> np.ndarray:
+    """Frames that utterances of a split have at the fastest speed beyond those CTC needs [N]."""
+    samples = np.asarray(split.samples)[rows]
+    frames = frame_count(perturbed_samples(samples, np.full(len(rows), speed.fastest)))
+    needed = [frames_needed(encode(split.texts[row])) for row in rows]
+    return frames - np.array(needed, dtype=np.int64)
+
+
 @dataclass(frozen=True)
 class Unknown:
     """A character or word that none of the units spells, how often a split has it, and an example.

@@ -7,9 +7,10 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor
 
-from asr.augment import Speed, change_speed, utterance_keys
+from asr.augment import Join, Speed, change_speed, utterance_keys
 from asr.data.batch import Batch, pad_labels, pad_waveforms
 from asr.data.dataset import SplitRows, TrainingBatches, make_batch, validation_batches, waveform
 from asr.data.sampler import BatchPlan
@@ -87,7 +88,7 @@ def test_one_process_that_takes_all_at_once_has_the_planned_batch_bit_for_bit() 
             change_speed(waveform(*row), float(factor))  # type: ignore[arg-type]
             for row, factor in zip(rows, planned.factors, strict=True)
         ]
-        expected = make_batch(rows, played, UNITS.encode, epoch=3)  # type: ignore[arg-type]
+        expected = make_batch([[row] for row in rows], played, UNITS.encode, epoch=3)  # type: ignore[arg-type]
         (found,) = share.micro_batches
         assert (share.utterances, share.weight) == (len(rows), 1.0)
         for field in fields(Batch):
@@ -259,3 +260,65 @@ def test_a_batch_moves_whole() -> None:
     moved = whole(batches())[0].to("meta")
     assert moved.waveforms.device.type == moved.inner_targets.device.type == "meta"
     assert moved.ids == ("u0", "u1", "u2")
+
+
+def joined(split: MadeSplit, join: Join, **changed: object) -> TrainingBatches:
+    """With other speeds, and one utterance that none may follow and that follows none."""
+    rows = SplitRows([(split, range(len(split)))])  # type: ignore[list-item]
+    joinable = np.arange(len(split)) != 3
+    speed = Speed((0.9, 1.0, 1.1), 1)
+    plan = BatchPlan(rows.samples, rows.keys, 60.0, 8, 1, speed, join=join, joinable=joinable)
+    return TrainingBatches(rows, plan, UNITS.encode, **changed)  # type: ignore[arg-type]
+
+
+def test_others_follow_an_utterance_with_their_words_and_at_their_speed() -> None:
+    split = MadeSplit(40)
+    made = joined(split, Join(0.5, most=3, longest_s=5.0, start_epoch=2))
+    assert all(len(name.split("+")) == 1 for batch in whole(made, 1) for name in batch.ids)
+    lengths = []
+    for batch in whole(made, 2):
+        for row, name in enumerate(batch.ids):
+            spoken = [split.ids.index(one) for one in name.split("+")]
+            heard = [
+                change_speed(
+                    waveform(split, one),  # type: ignore[arg-type]
+                    float(made.plan.factors(2, np.array([one]))[0]),
+                )
+                for one in spoken
+            ]
+            expected = torch.cat(heard)
+            assert batch.waveform_lengths[row] == len(expected)
+            assert torch.equal(batch.waveforms[row, : len(expected)], expected)
+            assert batch.texts[row] == " ".join(split.texts[one] for one in spoken)
+            labels = UNITS.encode(batch.texts[row])
+            assert batch.targets[row, : len(labels)].tolist() == labels
+            assert len(spoken) == 1 or len(expected) <= 5.0 * 16_000
+            assert len(spoken) == 1 or 3 not in spoken
+            lengths.append(len(spoken))
+    assert sorted(set(lengths)) == [1, 2, 3]
+    firsts = [name.split("+")[0] for batch in whole(made, 2) for name in batch.ids]
+    assert sorted(firsts) == sorted(split.ids)
+
+
+def test_a_batch_of_joined_utterances_is_planned_by_their_length_together() -> None:
+    made = joined(
+        MadeSplit(90), Join(1.0, most=6, longest_s=40.0, start_epoch=1), device_batch_s=45.0
+    )
+    for share in made.shares(2):
+        longest = [int(batch.waveform_lengths.max()) for batch in share.micro_batches]
+        assert all(
+            len(batch) == 1 or len(batch) * most <= 45.0 * 16_000
+            for batch, most in zip(share.micro_batches, longest, strict=True)
+        )
+        assert share.utterances == 1 or share.utterances * max(longest) <= 60.0 * 16_000
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_any_number_of_ranks_joins_the_same_utterances(world: int) -> None:
+    made = joined(MadeSplit(60), Join(0.7, most=4, longest_s=20.0, start_epoch=1))
+    alone = [batch.ids for batch in whole(made, 3)]
+    ranks = [list(made.shares(3, rank=rank, world=world)) for rank in range(world)]
+    for number, expected in enumerate(alone):
+        own = [share[number] for share in ranks]
+        together = [name for share in own if share.weight for name in share.micro_batches[0].ids]
+        assert sorted(together) == sorted(expected)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asr.augment import Speed
+from asr.augment import Join, Speed
 from asr.data.dataset import SplitRows, TrainingBatches
-from asr.data.sampler import BatchPlan, EpochPlan
+from asr.data.sampler import ALONE, BatchPlan, EpochPlan
 from asr.training import largest
 from asr.training.largest import MicroBatch, largest_micro_batches, longest_together
 
@@ -30,11 +30,16 @@ class Silence:
 
 
 def batches(
-    count: int, batch_s: float, device_batch_s: float | None = None, most: int = 32_000
+    count: int,
+    batch_s: float,
+    device_batch_s: float | None = None,
+    most: int = 32_000,
+    join: Join = ALONE,
 ) -> TrainingBatches:
     split: Any = Silence(count, most)
     rows = SplitRows([(split, range(count))])
-    plan = BatchPlan(rows.samples, rows.keys, batch_s, 16, 1, Speed((0.9, 1.0, 1.1), 3))
+    speed = Speed((0.9, 1.0, 1.1), 3)
+    plan = BatchPlan(rows.samples, rows.keys, batch_s, 16, 1, speed, join=join)
     return TrainingBatches(rows, plan, lambda text: [1], device_batch_s=device_batch_s)
 
 
@@ -54,11 +59,12 @@ def sizes(found: list[MicroBatch]) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(("rank", "world"), [(0, 1), (0, 2), (1, 2), (2, 3), (7, 8)])
+@pytest.mark.parametrize("join", [ALONE, Join(0.8, 3, 5.0, start_epoch=2)])
 @pytest.mark.parametrize("device_batch_s", [None, 4.0])
 def test_it_is_what_a_search_through_all_that_is_served_finds(
-    rank: int, world: int, device_batch_s: float | None
+    rank: int, world: int, device_batch_s: float | None, join: Join
 ) -> None:
-    made = batches(60, 12.0, device_batch_s)
+    made = batches(60, 12.0, device_batch_s, join=join)
     found = largest_micro_batches(made, EPOCHS, rank, world)
     assert sizes(found) == by_search(made, EPOCHS, rank, world)
     assert sizes(found) != by_search(made, range(1, 3), rank, world)  # speed makes them longer

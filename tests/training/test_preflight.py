@@ -20,6 +20,7 @@ from asr.training.preflight import (
     check,
     frames_needed,
     shared_utterances,
+    spare_frames,
     summary,
     unknown_symbols,
     write_excluded,
@@ -70,6 +71,16 @@ def test_what_ctc_cannot_align_at_the_fastest_speed_is_left_out() -> None:
     assert rows == [1]
     assert [(item.id, item.reason) for item in excluded] == [("u0", "too-short-for-text")]
     assert "11 frames at speed 1.1 are fewer than the 12" in excluded[0].detail
+
+
+def test_what_can_be_joined_has_frames_to_spare_at_the_fastest_speed() -> None:
+    # 12 and 25 frames; at 1.1 they are 11 and 23. Of equal labels each but one needs a blank too.
+    spoken = {"a": [1, 2, 3], "b": [4, 4, 4]}
+    made: Any = Made(0.5, 1.0)
+    made.texts = ["a", "b"]
+    for factor, expected in ((1.0, [9, 20]), (1.1, [8, 18])):
+        found = spare_frames(made, [0, 1], spoken.__getitem__, COUNT, Speed((factor,), 1))
+        assert found.tolist() == expected
 
 
 def test_each_reason_is_named_and_counted(tmp_path: Path) -> None:
