@@ -8,7 +8,7 @@ texts without language model, and with a lexicon and a bigram: of the training t
 made-up language says. One judge (`ctc_judge.py`) scores the best text of each: the exact log
 probability of CTC, plus alpha times that of the bigram, plus beta a word.
 
-pyctcdecode and fast-ctc-decode are installed into an environment of their own, in ~/.cache/asr, and
+`beam, narrow` is ours with pyctcdecode's thresholds. pyctcdecode and fast-ctc-decode are installed into an environment of their own, in ~/.cache/asr, and
 run there. Ours decodes in threads, the others in processes. Times are the fastest of three turns
 after one that does not count, in which Numba compiles and pools start.
 """
@@ -48,6 +48,8 @@ from asr.units.characters import CharacterUnits
 from asr.waveforms import waveform_of
 
 ALPHA, BETA = 0.5, 0.5
+# Those that pyctcdecode comes with; ours are 16 and 9.
+NARROW = {"beam_threshold": 10.0, "token_threshold": 5.0}
 AS_GOOD = 1e-3  # natural log by which a text may be worse than the best one
 HOP_S = 0.04  # which no text depends on
 
@@ -144,7 +146,8 @@ def decoder_of(task: Task, name: str, beam: int | None, words: bool) -> Decoder:
     given = {"lexicon": task.lexicon, "lm": task.lm, "alpha": ALPHA, "beta": BETA} if words else {}
     if name == "flashlight":
         return FlashlightDecoder(task.units, HOP_S, beam=beam, **given)  # type: ignore[arg-type]
-    return BeamDecoder(task.units, HOP_S, beam=beam, **given)  # type: ignore[arg-type]
+    narrow = NARROW if name == "beam, narrow" else {}
+    return BeamDecoder(task.units, HOP_S, beam=beam, **given, **narrow)  # type: ignore[arg-type]
 
 
 _shared: tuple[FlashlightDecoder, tuple[np.ndarray, ...]]  # with processes that are forked
@@ -188,7 +191,8 @@ def compare(task: Task, words: bool, options: argparse.Namespace) -> list[Row]:
         found.append((replace(row, utterances_per_s=len(task.items) / seconds), texts))
 
     names: list[tuple[str, int | None]] = [] if words else [("greedy", None)]
-    names += [(name, beam) for beam in options.beams for name in ("beam", "flashlight")]
+    ours = ("beam", "beam, narrow", "flashlight")
+    names += [(name, beam) for beam in options.beams for name in ours]
     for name, beam in names:
         decoder = decoder_of(task, name, beam, words)
         for workers in options.workers:

@@ -13,12 +13,12 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from asr.kernels import inner
+from asr.kernels import inner, kernel
 
 BLANK = 0
 # What a frame of a gap costs where it is speech: whatever the text has, the text explains.
@@ -108,6 +108,54 @@ def peaks(emissions: npt.NDArray[np.float32], labels: Sequence[int]) -> list[Spa
         )
         for label, span in zip(labels, align(emissions, labels), strict=True)
     ]
+
+
+@kernel
+def place(rows: Scores, labels: Any, spans: Any, peaks: Any) -> bool:
+    """As `peaks`, of a trellis that is kept whole; False where that would raise an error.
+
+    Args:
+        rows: natural log-probabilities [T', V].
+        labels: [U], none of them the blank.
+        spans: [U, 2] becomes each label's first frame and that after its last.
+        peaks: [U] becomes the label's highest posterior in these frames.
+    """
+    frames, count = len(rows), len(labels)
+    straight = np.zeros(count + 1)
+    straight[0] = straight[count] = -np.inf
+    for u in range(1, count):
+        if labels[u] == labels[u - 1]:
+            straight[u] = -np.inf
+    guarded = np.zeros(count + 1, np.int32)
+    guarded[:count] = labels
+    blanks, sums = np.full(count + 1, -np.inf), np.full(count + 1, -np.inf)
+    blanks[0] = 0.0
+    unknown = False
+    for frame in range(frames):
+        for label in range(rows.shape[1]):
+            unknown |= rows[frame, label] != rows[frame, label]
+    if unknown:
+        return False
+    steps = np.zeros((frames, 2 * count + 2), np.uint8)
+    nowhere = np.zeros(count + 1, np.bool_)
+    _forward_traced(guarded, straight, nowhere, rows, rows[:, BLANK], blanks, sums, steps)
+    state = 2 * count
+    step, score = _entry(straight, blanks, sums, state)
+    if not score > -np.inf:
+        return False
+    spans[:] = 0
+    peaks[:] = -np.inf
+    for frame in range(frames - 1, -1, -1):
+        state -= step
+        if state % 2:
+            u = state // 2
+            spans[u, 0] = frame
+            spans[u, 1] = max(spans[u, 1], frame + 1)
+            peaks[u] = max(peaks[u], rows[frame, labels[u]])
+        step = int(steps[frame, state])
+    for u in range(count):
+        peaks[u] = np.exp(peaks[u])
+    return True
 
 
 def _spans(

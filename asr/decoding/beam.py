@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.decoding import grammar, search, states
-from asr.decoding.alignment import peaks
+from asr.decoding import grammar, states
+from asr.decoding.alignment import Span, peaks
 from asr.decoding.confidence import Calibration, calibrated, shared
 from asr.decoding.hotwords import HotwordList, no_hotwords
-from asr.decoding.hypothesis import Hypothesis
+from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.lexicon import Lexicon
+from asr.decoding.readings import LABEL, PEAK, SHARE, START, WORD_BEFORE, readings
 from asr.decoding.settings import check_counts, check_scores, check_thresholds
-from asr.decoding.shares import word_shares
 from asr.decoding.words import timed_units, words_of
 from asr.errors import UserError
 from asr.language.ngram import NgramModel
@@ -138,61 +138,88 @@ class BeamDecoder:
 
     def decode(self, emissions: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
         """Log-probabilities `[B, T', V]` and lengths `[B]` to N-best lists, the best first."""
-        whole = emissions.float().cpu().numpy()
-        items = [item[:length] for item, length in zip(whole, lengths.tolist(), strict=True)]
-        if len(items) < 2 or torch.get_num_threads() == 1:
-            return [self.decode_one(item) for item in items]
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            return list(pool.map(self.decode_one, items))
+        logs = emissions.float().cpu().contiguous().numpy()
+        frames = lengths.cpu().numpy().astype(np.int64)
+        workers = max(1, min(torch.get_num_threads(), len(frames)))
+        order = np.argsort(-frames, kind="stable")
+        shares = [order[worker::workers] for worker in range(workers)]  # about as long
+        nbests: list[list[Hypothesis]] = [[] for _ in frames]
+        if workers == 1:
+            self._read(logs, frames, shares[0], nbests)
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                list(pool.map(lambda share: self._read(logs, frames, share, nbests), shares))
+        return nbests
 
     def decode_one(self, emissions: np.ndarray) -> list[Hypothesis]:
         """Log-probabilities `[T', V]` of one utterance to its hypotheses, the best first."""
-        nodes, places, scores, whole = search.search(
-            np.ascontiguousarray(emissions),
+        return self.decode(torch.from_numpy(emissions)[None], torch.tensor([len(emissions)]))[0]
+
+    def _read(
+        self,
+        emissions: np.ndarray,
+        lengths: np.ndarray,
+        chosen: np.ndarray,
+        nbests: list[list[Hypothesis]],
+    ) -> None:
+        """Put the hypotheses of `chosen` utterances into `nbests`."""
+        steps, sure, found, scores = readings(
+            emissions,
+            lengths,
+            chosen,
+            self.nbest,
             self._labels,
             self._trie,
             self._ngrams,
             self._hotwords,
             self._options,
         )
-        order = np.argsort(-scores[:, 1], kind="stable")[: self.nbest]
-        found = []
-        for rank, k in enumerate(order):
-            labels, spelled = self._spelled(nodes, int(places[k, 0]), int(places[k, 1]), whole)
-            hypothesis = Hypothesis(" ".join(word for word, _ in spelled), float(scores[k, 1]))
-            if rank == 0:
-                spans = peaks(emissions, labels)
-                timed = timed_units(
-                    self.units, labels, spans, self.seconds_per_frame, self.offset_s
-                )
-                words = words_of(self.units, timed, spelled, math.prod)
-                shares = word_shares(nodes, places, scores, int(k), self._labels)
-                words = tuple(
-                    replace(word, confidence=shared(word.confidence, float(share)))
-                    for word, share in zip(words, shares[: len(words)], strict=True)
-                )
-                hypothesis = replace(hypothesis, words=calibrated(words, self.calibration))
-            found.append(hypothesis)
-        return found or [Hypothesis("", -math.inf)]
+        for (utterance, first, after, last_word, whole, placed), score in zip(
+            found.tolist(), scores.tolist(), strict=True
+        ):
+            own, own_sure = steps[first:after], sure[first:after]
+            labels, spelled = self._spelled(own, last_word, bool(whole))
+            words: tuple[Word, ...] = ()
+            if not nbests[utterance]:
+                if placed:
+                    spans = list(map(Span, *own[:, START:].T.tolist(), own_sure[:, PEAK].tolist()))
+                else:  # too long to be placed at once, or not at all: that says why
+                    spans = peaks(emissions[utterance, : lengths[utterance]], labels)
+                words = self._words(labels, spans, spelled, own_sure[:, SHARE].tolist())
+            text = " ".join(word for word, _ in spelled)
+            nbests[utterance].append(Hypothesis(text, score, words))
+        for utterance in chosen:
+            nbests[utterance] = nbests[utterance] or [Hypothesis("", -math.inf)]
+
+    def _words(
+        self,
+        labels: Sequence[int],
+        spans: Sequence[Span],
+        spelled: Sequence[tuple[str, range]],
+        shares: Sequence[float],
+    ) -> tuple[Word, ...]:
+        """Words in time, how sure each is being what its units' peaks and its share say."""
+        timed = timed_units(self.units, labels, spans, self.seconds_per_frame, self.offset_s)
+        words = words_of(self.units, timed, spelled, math.prod)
+        found = [
+            replace(word, confidence=shared(word.confidence, share))
+            for word, share in zip(words, shares, strict=False)
+        ]
+        return calibrated(found, self.calibration)
 
     def _spelled(
-        self, nodes: np.ndarray, node: int, last_word: int, whole: bool
+        self, steps: np.ndarray, last_word: int, whole: bool
     ) -> tuple[list[int], list[tuple[str, range]]]:
-        """The labels that lead to a node, and its words with the places of their labels.
+        """The labels of a hypothesis, and its words with the places of their labels.
 
         Where the hypothesis is not `whole`, the letters after its last whole word are no word.
         """
-        path = []
-        while node >= 0:
-            path.append(nodes[node])
-            node = int(nodes[node, 0])
-        path.reverse()
-        labels = [int(label) for _, label, _ in path]
+        labels = steps[:, LABEL].tolist()
         if not isinstance(self.units, PhoneUnits):
             spelled = list(self.units.spell([self.units.symbols[label] for label in labels]))
             return labels, spelled if whole else spelled[:-1]
         spelled, start = [], 0
-        for place, word in enumerate([*(int(word) for _, _, word in path), last_word]):
+        for place, word in enumerate([*steps[:, WORD_BEFORE].tolist(), last_word]):
             if word >= 0:
                 spelled.append((self.words[word], range(start, place)))
                 start = place

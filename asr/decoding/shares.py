@@ -19,6 +19,7 @@ FAR = 1 << 30
 HERE, SUBSTITUTED, DELETED, INSERTED = range(4)
 
 
+@kernel
 def word_shares(
     nodes: np.ndarray, places: np.ndarray, scores: np.ndarray, best: int, labels: Labels
 ) -> np.ndarray:
@@ -27,18 +28,16 @@ def word_shares(
     A hypothesis weighs exp(its score), its part of all of them. It has a word if the alignment with
     the fewest errors puts the same one there. Where no hypothesis has a probability, shares are 0.
     """
-    finite = np.isfinite(scores[:, 1])
     weights = np.zeros(len(scores))
-    if finite.any():
-        weights[finite] = np.exp(scores[finite, 1] - scores[finite, 1].max())
+    highest = -np.inf
+    for score in scores[:, 1]:
+        if np.isfinite(score):
+            highest = max(highest, score)
+    if np.isfinite(highest):
+        for k in range(len(scores)):
+            if np.isfinite(scores[k, 1]):
+                weights[k] = np.exp(scores[k, 1] - highest)
         weights /= weights.sum()
-    return _shares(nodes, places, weights, best, labels)
-
-
-@kernel
-def _shares(
-    nodes: np.ndarray, places: np.ndarray, weights: np.ndarray, best: int, labels: Labels
-) -> np.ndarray:
     words = _words(nodes, places[best, 0], places[best, 1], labels)
     shares = np.zeros(len(words))
     for k in range(len(places)):

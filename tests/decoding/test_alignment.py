@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.decoding import alignment
-from asr.decoding.alignment import GAP_COST, AlignmentError, Span, align, frames_needed
+from asr.decoding.alignment import (
+    GAP_COST,
+    AlignmentError,
+    Span,
+    align,
+    frames_needed,
+    peaks,
+    place,
+)
 
 # A trellis is kept whole, or halved until nothing is left of it.
 SIZES = pytest.mark.parametrize("cells", [1 << 24, 200, 0])
@@ -98,6 +106,34 @@ def test_confidence_is_the_geometric_mean_of_the_labels_posteriors() -> None:
 def test_equal_labels_have_a_blank_between_them() -> None:
     emissions = np.log(np.array([[0.1, 0.9]] * 3))
     assert path_of(align(emissions, [1, 1]), [1, 1], 3) == [1, 0, 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    labels=st.lists(st.integers(1, 3), max_size=8),
+    spare=st.integers(-2, 12),
+    seed=st.integers(0, 99),
+)
+def test_what_is_placed_at_once_is_where_alignment_has_it(
+    labels: list[int], spare: int, seed: int
+) -> None:
+    emissions = random_emissions(max(0, frames_needed(labels) + spare), 4, seed)
+    spans, sure = np.empty((len(labels), 2), np.int32), np.empty(len(labels))
+    if not place(emissions, np.array(labels, np.int32), spans, sure):
+        with pytest.raises(AlignmentError):
+            peaks(emissions, labels)
+        return
+    expected = peaks(emissions, labels)
+    assert spans.tolist() == [[span.start_frame, span.end_frame] for span in expected]
+    assert sure.tolist() == pytest.approx([span.confidence for span in expected], rel=1e-12)
+
+
+def test_nothing_is_placed_where_an_emission_is_no_number() -> None:
+    emissions = random_emissions(6, 4)
+    labels, spans, sure = np.array([1, 2], np.int32), np.empty((2, 2), np.int32), np.empty(2)
+    assert place(emissions, labels, spans, sure)
+    emissions[5, 3] = math.nan  # of a label that is not asked for
+    assert not place(emissions, labels, spans, sure)
 
 
 @pytest.mark.parametrize(("labels", "frames"), [([], 0), ([1], 1), ([1, 2], 2), ([1, 1, 2, 2], 6)])

@@ -365,3 +365,39 @@ def test_emissions_that_are_no_probabilities_have_no_text_and_no_score(value: fl
     broken[3] = value
     (best,) = BeamDecoder(LETTERS, 0.04).decode(broken[None], torch.tensor([6]))[0]
     assert (best.text, best.score) == ("", -math.inf)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_utterances_are_read_alone_together_and_in_threads_alike(threads: int) -> None:
+    lengths = [7, 0, 12, 3, 12]
+    items = [emissions(length, 4, seed) for seed, length in enumerate(lengths)]
+    batch = torch.nn.utils.rnn.pad_sequence(items, batch_first=True)
+    units = CharacterUnits((BLANK, "|", "a", "b"))
+    decoder = BeamDecoder(units, 0.04, beam=20, nbest=3)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = decoder.decode(batch, torch.tensor(lengths))
+    finally:
+        torch.set_num_threads(before)
+    assert found == [decoder.decode_one(item.numpy()) for item in items]
+    assert [len(nbest) for nbest in found] == [3, 1, 3, 3, 3]
+    assert found[1][0].text == ""
+
+
+def test_a_text_too_long_for_one_trellis_is_placed_all_the_same() -> None:
+    labels = [1, 2] * 1100  # with 4,400 frames it would take 19 MB
+    logits = torch.zeros(2 * len(labels), 3)
+    logits[::2].scatter_(1, torch.tensor(labels)[:, None], 9.0)
+    logits[1::2, 0] = 9.0
+    units = CharacterUnits((BLANK, "a", "b"))
+    log_probs = logits.log_softmax(dim=1)
+    (best,) = BeamDecoder(units, 0.04, beam=4).decode_one(log_probs.numpy())
+    assert best.text == "ab" * 1100
+    (word,) = best.words
+    # Begins no earlier than the recording, ends LETTER_S after its last letter began.
+    assert (word.start_s, word.end_s) == (0.0, pytest.approx(4398 * 0.04 + 0.08, abs=1e-3))
+    (short,) = BeamDecoder(units, 0.04, beam=4).decode_one(log_probs[:40].numpy())
+    product = float(log_probs[0, 1].exp()) ** 20
+    (word,) = short.words
+    assert word.confidence <= math.sqrt(product)

@@ -168,7 +168,7 @@ def test_in_the_beam_a_word_counts_as_much_as_the_hypotheses_that_have_it_there(
             most[place] += weight * any(place in kept for kept in alignments)
     assert len(nbest) > 20
     assert words
-    monkeypatch.setattr(beam, "word_shares", lambda *_: np.ones(9))
+    monkeypatch.setattr(beam, "shared", lambda confidence, _: math.sqrt(confidence))
     ((alone, *_),) = decoder.decode(log_probs, torch.tensor([5]))
     for place, (word, without) in enumerate(zip(nbest[0].words, alone.words, strict=True)):
         share = word.confidence / without.confidence

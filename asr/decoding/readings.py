@@ -1,0 +1,100 @@
+"""The best texts of utterances, where their labels are and how sure each word is, by Numba.
+
+All that a search leaves to be done for each label is done here, for many utterances in one call:
+such calls run beside each other, since they need Python's lock for nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from asr.decoding.alignment import CELLS, place
+from asr.decoding.search import search
+from asr.decoding.shares import word_shares
+from asr.decoding.states import Hotwords, Labels, Ngrams, Options, Trie
+from asr.kernels import kernel
+
+LABEL, WORD_BEFORE, START, END = range(4)
+PEAK, SHARE = range(2)
+UTTERANCE, FIRST, AFTER, LAST_WORD, WHOLE, PLACED = range(6)
+
+
+@kernel
+def readings(
+    emissions: np.ndarray,
+    lengths: np.ndarray,
+    chosen: np.ndarray,
+    nbest: int,
+    labels: Labels,
+    trie: Trie,
+    ngrams: Ngrams,
+    hotwords: Hotwords,
+    options: Options,
+) -> Any:
+    """The hypotheses of utterances `chosen` [C], those of each together, the best one first.
+
+    Of natural log-probabilities [B, T', V] and lengths [B]; `nbest` of an utterance at most; the
+    others as `search` has them. Gives
+
+    - `[N, 4]` for each label of each hypothesis the label, the word of phones that ended before it,
+      and of an utterance's best hypothesis its first frame and that after its last;
+    - `[N, 2]` of the same its highest posterior, and beside label w the share of word w in all
+      hypotheses (`asr.decoding.shares`);
+    - `[H, 6]` of hypotheses their utterance, their labels' first and that after the last, last word
+      of phones, whether they are whole, and whether their labels have frames;
+    - `[H]` their scores, natural log.
+    """
+    steps, sure = np.empty((1024, 4), np.int32), np.empty((1024, 2), np.float64)
+    found, scores = np.empty((len(chosen), 6), np.int64), np.empty((len(chosen), 1), np.float64)
+    used = count = 0
+    for utterance in chosen:
+        rows = emissions[utterance][: lengths[utterance]]
+        nodes, places, ranks, whole = search(rows, labels, trie, ngrams, hotwords, options)
+        order = np.argsort(-ranks[:, 1], kind="mergesort")[:nbest]
+        found, scores = _with_room(found, count, len(order)), _with_room(scores, count, len(order))
+        for rank in range(len(order)):
+            node, last_word = places[order[rank]]
+            first = used
+            used += _length(nodes, node)
+            steps, sure = (
+                _with_room(steps, first, used - first),
+                _with_room(sure, first, used - first),
+            )
+            own, own_sure = steps[first:used], sure[first:used]
+            for back in range(used - first - 1, -1, -1):
+                own[back, LABEL], own[back, WORD_BEFORE] = nodes[node, 1], nodes[node, 2]
+                node = nodes[node, 0]
+            placed = False
+            if rank == 0:
+                if 2 * len(rows) * (len(own) + 1) <= CELLS:
+                    placed = place(rows, own[:, LABEL].copy(), own[:, START:], own_sure[:, PEAK])
+                shares = word_shares(nodes, places, ranks, order[0], labels)
+                own_sure[: len(shares), SHARE] = shares
+            row = found[count]
+            row[UTTERANCE], row[FIRST], row[AFTER] = utterance, first, used
+            row[LAST_WORD], row[WHOLE], row[PLACED] = last_word, whole, placed
+            scores[count, 0] = ranks[order[rank], 1]
+            count += 1
+    return steps[:used], sure[:used], found[:count], scores[:count, 0]
+
+
+@kernel
+def _length(nodes: np.ndarray, node: int) -> int:
+    """How many nodes lead to a node, itself included."""
+    count = 0
+    while node >= 0:
+        count += 1
+        node = nodes[node, 0]
+    return count
+
+
+@kernel
+def _with_room(table: np.ndarray, used: int, more: int) -> np.ndarray:
+    """The table with rows for `more` behind those that are used."""
+    if used + more <= len(table):
+        return table
+    larger = np.empty((2 * (used + more), table.shape[1]), table.dtype)
+    larger[:used] = table[:used]
+    return larger
