@@ -8,9 +8,10 @@ texts without language model, and with a lexicon and a bigram: of the training t
 made-up language says. One judge (`ctc_judge.py`) scores the best text of each: the exact log
 probability of CTC, plus alpha times that of the bigram, plus beta a word.
 
-`beam, narrow` is ours with pyctcdecode's thresholds. pyctcdecode and fast-ctc-decode are installed into an environment of their own, in ~/.cache/asr, and
-run there. Ours decodes in threads, the others in processes. Times are the fastest of three turns
-after one that does not count, in which Numba compiles and pools start.
+`beam, narrow` is ours with pyctcdecode's thresholds. pyctcdecode and fast-ctc-decode are installed
+into an environment of their own, in ~/.cache/asr, and run there. Ours decodes in threads, the
+others in processes. Times are the fastest of three turns after one that does not count, in which
+Numba compiles and pools start.
 """
 
 from __future__ import annotations
