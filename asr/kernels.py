@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numba
+import numpy as np
 
 OPTIONS: dict[str, Any] = {"cache": True, "nogil": True}
 
@@ -13,3 +14,19 @@ kernel = numba.njit(**OPTIONS)
 # that a call hands over, an atomic instruction each, which takes longer than the call does; without
 # its runtime it does not.
 inner: Any = numba.njit(**{**OPTIONS, "_nrt": False})
+
+# Counters begin with it: of a plain 0 Numba makes a type of its own, and compiles all that a loop
+# calls with it twice, for the first turn and for the others.
+ZERO = np.int64(0)
+
+
+@kernel
+def with_room(table: np.ndarray, used: int, more: int) -> np.ndarray:
+    """A table [N, C] with rows for `more` behind those that are used, in place of it if need be."""
+    if used + more <= len(table):
+        return table
+    larger = np.empty((2 * (used + more), table.shape[1]), table.dtype)
+    for row in range(used):
+        for column in range(table.shape[1]):
+            larger[row, column] = table[row, column]
+    return larger

@@ -127,7 +127,10 @@ def place(rows: Scores, labels: Any, spans: Any, peaks: Any) -> bool:
         if labels[u] == labels[u - 1]:
             straight[u] = -np.inf
     guarded = np.zeros(count + 1, np.int32)
-    guarded[:count] = labels
+    for u in range(count):
+        guarded[u] = labels[u]
+        spans[u, 0] = spans[u, 1] = 0
+        peaks[u] = -np.inf
     blanks, sums = np.full(count + 1, -np.inf), np.full(count + 1, -np.inf)
     blanks[0] = 0.0
     unknown = False
@@ -143,8 +146,6 @@ def place(rows: Scores, labels: Any, spans: Any, peaks: Any) -> bool:
     step, score = _entry(straight, blanks, sums, state)
     if not score > -np.inf:
         return False
-    spans[:] = 0
-    peaks[:] = -np.inf
     for frame in range(frames - 1, -1, -1):
         state -= step
         if state % 2:

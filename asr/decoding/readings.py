@@ -14,7 +14,7 @@ from asr.decoding.alignment import CELLS, place
 from asr.decoding.search import search
 from asr.decoding.shares import word_shares
 from asr.decoding.states import Hotwords, Labels, Ngrams, Options, Trie
-from asr.kernels import kernel
+from asr.kernels import ZERO, kernel, with_room
 
 LABEL, WORD_BEFORE, START, END = range(4)
 PEAK, SHARE = range(2)
@@ -48,20 +48,18 @@ def readings(
     """
     steps, sure = np.empty((1024, 4), np.int32), np.empty((1024, 2), np.float64)
     found, scores = np.empty((len(chosen), 6), np.int64), np.empty((len(chosen), 1), np.float64)
-    used = count = 0
+    used = count = ZERO
     for utterance in chosen:
         rows = emissions[utterance][: lengths[utterance]]
         nodes, places, ranks, whole = search(rows, labels, trie, ngrams, hotwords, options)
-        order = np.argsort(-ranks[:, 1], kind="mergesort")[:nbest]
-        found, scores = _with_room(found, count, len(order)), _with_room(scores, count, len(order))
+        order = _best(ranks[:, 1], nbest)
+        found, scores = with_room(found, count, len(order)), with_room(scores, count, len(order))
         for rank in range(len(order)):
             node, last_word = places[order[rank]]
             first = used
             used += _length(nodes, node)
-            steps, sure = (
-                _with_room(steps, first, used - first),
-                _with_room(sure, first, used - first),
-            )
+            steps = with_room(steps, first, used - first)
+            sure = with_room(sure, first, used - first)
             own, own_sure = steps[first:used], sure[first:used]
             for back in range(used - first - 1, -1, -1):
                 own[back, LABEL], own[back, WORD_BEFORE] = nodes[node, 1], nodes[node, 2]
@@ -71,13 +69,29 @@ def readings(
                 if 2 * len(rows) * (len(own) + 1) <= CELLS:
                     placed = place(rows, own[:, LABEL].copy(), own[:, START:], own_sure[:, PEAK])
                 shares = word_shares(nodes, places, ranks, order[0], labels)
-                own_sure[: len(shares), SHARE] = shares
+                for word in range(len(shares)):
+                    own_sure[word, SHARE] = shares[word]
             row = found[count]
             row[UTTERANCE], row[FIRST], row[AFTER] = utterance, first, used
             row[LAST_WORD], row[WHOLE], row[PLACED] = last_word, whole, placed
             scores[count, 0] = ranks[order[rank], 1]
             count += 1
     return steps[:used], sure[:used], found[:count], scores[:count, 0]
+
+
+@kernel
+def _best(scores: np.ndarray, count: int) -> np.ndarray:
+    """Where the `count` highest of scores [N] are, the highest first, of equal ones the first."""
+    order = np.empty(min(count, len(scores)), np.int64)
+    taken = np.zeros(len(scores), np.bool_)
+    for rank in range(len(order)):
+        best = -1
+        for position in range(len(scores)):
+            if not taken[position] and (best < 0 or scores[position] > scores[best]):
+                best = position
+        order[rank] = best
+        taken[best] = True
+    return order
 
 
 @kernel
@@ -88,13 +102,3 @@ def _length(nodes: np.ndarray, node: int) -> int:
         count += 1
         node = nodes[node, 0]
     return count
-
-
-@kernel
-def _with_room(table: np.ndarray, used: int, more: int) -> np.ndarray:
-    """The table with rows for `more` behind those that are used."""
-    if used + more <= len(table):
-        return table
-    larger = np.empty((2 * (used + more), table.shape[1]), table.dtype)
-    larger[:used] = table[:used]
-    return larger

@@ -33,7 +33,9 @@ from asr.decoding.states import (
     lend,
     mixed,
 )
-from asr.kernels import inner, kernel
+from asr.kernels import ZERO, inner, kernel, with_room
+
+ONE = ZERO + 1
 
 
 @inner
@@ -136,7 +138,7 @@ def _step(
     """The states after a frame, in `found`, not yet pruned; how many."""
     labels, trie, _, _, options = models
     chosen, values, new = work
-    count = 0
+    count = ZERO
     mask = len(table) - 1
     best, worst = -np.inf, np.inf
     blank = np.exp(frame[BLANK])
@@ -210,22 +212,19 @@ def search(
     values = np.empty(max(room, size), np.float64)
     work = (np.empty(size, np.int64), values, new)
     nodes = np.empty((1024, 3), np.int32)
-    used = 0
+    used = ZERO
 
     beam[0] = new[0]
     beam[0].blank = 1.0
     beam[0].trie, beam[0].node, beam[0].word = NONE, NONE, NONE
     beam[0].lm, beam[0].hot = ngrams.start, hotwords.start
     beam[0].key = mixed(mixed(np.uint64(0) ^ mixed(np.uint64(0))) ^ np.uint64(0))
-    kept, scale = 1, 0.0
+    kept, scale = ONE, 0.0
     for frame in range(len(emissions)):
         count = _step(emissions[frame], kept, beam, found, table, stamps, frame, work, models)
         kept, divided = prune(count, found, beam, values, options)
         scale += divided
-        if used + kept > len(nodes):
-            more = np.empty((2 * (used + kept), 3), np.int32)
-            more[:used] = nodes[:used]
-            nodes = more
+        nodes = with_room(nodes, used, kept)
         for position in range(kept):
             state = beam[position]
             if state.fresh:
@@ -245,7 +244,7 @@ def _finish(kept: int, beam: Any, new: Any, models: Any) -> Any:
     places = np.empty((room, 2), np.int32)
     scores = np.empty((room, 2), np.float64)
     histories = np.empty(room, np.uint64)
-    count = 0
+    count = ZERO
     for whole in (True, False):
         for index in range(kept):
             state = beam[index]
