@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from asr.files import InputError
 Audio = str | Path | np.ndarray
 
 BATCH_S = 120.0  # of audio recognised at once, padding included
+BATCH_COST = 8  # a batch takes as long as so many more of its longest recording, at most
 
 # A recording of up to so long is recognised whole, which takes memory in proportion to its length;
 # a longer one in windows.
@@ -112,13 +114,23 @@ def _checked(item: Any, source: str) -> npt.NDArray[np.float32]:
 def batches_by_length(durations_s: Sequence[float], batch_s: float) -> Iterator[list[int]]:
     """Positions of recordings, the shortest first, in batches of at most `batch_s` with padding.
 
-    A recording longer than that is a batch of its own.
+    So that the network takes the least time for all of them, if a batch takes as long as its
+    longest recording `BATCH_COST` times more than it holds: alike in length, and not too small. A
+    recording longer than `batch_s` is a batch of its own.
     """
-    batch: list[int] = []
-    for position in sorted(range(len(durations_s)), key=durations_s.__getitem__):
-        if batch and durations_s[position] * (len(batch) + 1) > batch_s:
-            yield batch
-            batch = []
-        batch.append(position)
-    if batch:
-        yield batch
+    order = sorted(range(len(durations_s)), key=durations_s.__getitem__)
+    lengths_s = [durations_s[position] for position in order]
+    least = np.zeros(len(order) + 1)  # [N + 1] what the first so many cost together
+    begins = [0] * (len(order) + 1)  # where the last batch of these begins
+    for end, longest_s in enumerate(lengths_s, start=1):
+        most = end if end * longest_s <= batch_s else max(1, int(batch_s // longest_s))
+        first = end - min(most, end)
+        sizes = np.arange(end - first, 0, -1)
+        costs = least[first:end] + longest_s * (sizes + BATCH_COST)
+        best = int(costs.argmin())
+        least[end], begins[end] = costs[best], first + best
+    bounds = [len(order)]
+    while bounds[-1]:
+        bounds.append(begins[bounds[-1]])
+    for begin, end in itertools.pairwise(reversed(bounds)):
+        yield order[begin:end]

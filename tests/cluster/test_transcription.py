@@ -101,7 +101,7 @@ def test_what_is_not_wanted_is_neither_told_nor_written_and_changes_nothing(
 def test_a_batch_of_which_one_file_is_wanted_is_computed_whole_and_others_not_at_all(
     tiny_bundle: Bundle, part: Part, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BATCH_S", 1.7)  # 0.4 0.5 | 0.8 | 1.0 | 1.3, with padding
+    monkeypatch.setattr(module, "BATCH_S", 1.5)  # 0.4 0.5 | 0.8 | 1.0 | 1.3, with padding
     batches: list[list[str]] = []
     original = tiny_bundle.recognise
 
