@@ -57,7 +57,6 @@ def evaluate(config: Config) -> int:
     folder = _model_folder(config, run)
     own = folder.resolve() == (run / "model").resolve()
     corpus, split = _open(config)
-    left_out = [one for one in corpus.rejected if one.split == config.split]
     bundle = _load(folder, config)
     digest = bundle.digest
     settings = decoders.settings_of(config)
@@ -69,7 +68,7 @@ def evaluate(config: Config) -> int:
     stamp = Stamp(
         bundle=digest,
         corpus=corpus.fingerprint,
-        left_out=digest_bytes(repr([(one.id, one.speaker, one.text) for one in left_out]).encode()),
+        left_out=_digest_of(_left_out(corpus, config)),
         decoder=digested(settings),
         normaliser=corpus.normaliser,
     )
@@ -89,10 +88,24 @@ def evaluate(config: Config) -> int:
         notes.print(f"Evaluating again: {why}.", soft_wrap=True)
 
     bundle.search = bundle.build_decoder(settings)
+    decoded = decode(bundle, split, notes)
+    metrics, found, report = _scored(config, folder, bundle, corpus, decoded, stamp)
+    record.write(target, metrics, found, report)
+    if own and not decoded.failures:
+        _add_score(folder, metrics)
+    _keep(config, folder, settings, notes)
+    _show(report, target, decoded, console)
+    return 1 if decoded.failures else 0
+
+
+def _scored(
+    config: Config, folder: Path, bundle: Bundle, corpus: Corpus, decoded: Decoded, stamp: Stamp
+) -> tuple[Metrics, list[Result], Report]:
+    """What was decoded against what was said, and all that is known besides."""
+    split, left_out = corpus.split(config.split), _left_out(corpus, config)
     measure = MEASURES[bundle.search.rate_name]
     spell = bundle.units.reference if measure is not WER else unchanged
     said, unknown = references(spell, split, left_out, corpus.normaliser)
-    decoded = decode(bundle, split, notes)
     # Phones stay as the lexicon writes them.
     written = partial(normalise, corpus.normaliser) if measure is WER else unchanged
     found = results(said, decoded.transcripts, decoded.failures, written)
@@ -107,7 +120,7 @@ def evaluate(config: Config) -> int:
         facts=[
             ("audio", f"{audio_s / 60:.1f} minutes"),
             ("speed", f"{rtfx:.0f} s of audio a second ({hardware})"),
-            ("model", f"{folder} ({digest[:8]})"),
+            ("model", f"{folder} ({stamp.bundle[:8]})"),
             ("normaliser", corpus.normaliser),
             ("command", command),
         ],
@@ -129,12 +142,7 @@ def evaluate(config: Config) -> int:
         stamp=stamp,
         reliability=report.reliability,
     )
-    record.write(target, metrics, found, report)
-    if own and not decoded.failures:
-        _add_score(folder, metrics)
-    _keep(config, folder, settings, notes)
-    _show(report, target, decoded, console)
-    return 1 if decoded.failures else 0
+    return metrics, found, report
 
 
 def _model_folder(config: Config, run: Path) -> Path:
@@ -181,6 +189,15 @@ def _open(config: Config) -> tuple[Corpus, Split]:
 
     corpus = Corpus.open(Path(config.prepare.folder))
     return corpus, corpus.split(config.split)
+
+
+def _left_out(corpus: Corpus, config: Config) -> list[Rejection]:
+    """What preparing left out of the split: said, and not heard."""
+    return [one for one in corpus.rejected if one.split == config.split]
+
+
+def _digest_of(left_out: list[Rejection]) -> str:
+    return digest_bytes(repr([(one.id, one.speaker, one.text) for one in left_out]).encode())
 
 
 def _load(folder: Path, config: Config) -> Bundle:
