@@ -142,7 +142,8 @@ class BeamDecoder:
         frames = lengths.cpu().numpy().astype(np.int64)
         workers = max(1, min(torch.get_num_threads(), len(frames)))
         order = np.argsort(-frames, kind="stable")
-        shares = [order[worker::workers] for worker in range(workers)]  # about as long
+        # About as long each; copied, since for other strides Numba would compile all of it again.
+        shares = [order[worker::workers].copy() for worker in range(workers)]
         nbests: list[list[Hypothesis]] = [[] for _ in frames]
         if workers == 1:
             self._read(logs, frames, shares[0], nbests)
