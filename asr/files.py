@@ -14,6 +14,7 @@ import glob
 import gzip
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ DIGEST_BYTES = 16
 LOCK_NAME = ".writing"
 # At once: a disk flushes for all who wait, and one after the other takes ten times as long.
 WRITERS = 8
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
 
@@ -236,6 +238,11 @@ def _unwritten(path: Path, error: OSError) -> UserError:
 def printable(path: Path | str) -> str:
     """A path as text; bytes of it that are no UTF-8 are spelled out."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def on_one_line(text: str) -> str:
+    """A path, or a text with paths: line ends, tabs and other controls are spelled out as well."""
+    return CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), printable(text))
 
 
 def _belongs(named: Path, path: Path) -> bool:

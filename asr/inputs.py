@@ -212,7 +212,9 @@ def _kind(entry: os.DirEntry[str], root: str, failures: list[Failure]) -> str:
     try:
         target = resolve_inside(root, os.path.abspath(entry.path))
     except InputError as error:
-        failures.append(Failure(entry.path, "find", error.reason, str(error)))
+        # What it says begins with the whole path; all others are told as they were given.
+        what = str(error).removeprefix(os.path.abspath(entry.path))
+        failures.append(Failure(entry.path, "find", error.reason, f"{entry.path}{what}"))
         return "other"
     except OSError as error:
         detail = f"{entry.path} cannot be read: {error.strerror}"

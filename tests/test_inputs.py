@@ -135,6 +135,17 @@ def test_a_link_that_dangles_loops_or_leaves_the_folder_is_a_failure(
     ]
 
 
+@pytest.mark.parametrize("target", ["nowhere.wav", "a.wav", "/nowhere.wav"])
+def test_a_bad_link_is_told_by_the_path_that_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    touch(tmp_path, "root/b.wav")
+    (tmp_path / "root" / "a.wav").symlink_to(target)
+    monkeypatch.chdir(tmp_path)
+    (failure,) = find_recordings(["root"])[1]
+    assert failure.detail.startswith("root/a.wav ")
+
+
 def test_links_that_are_no_audio_are_left_alone(tmp_path: Path) -> None:
     touch(tmp_path, "outside/readme", "root/b.wav")
     (tmp_path / "root" / "README").symlink_to("../outside/readme")

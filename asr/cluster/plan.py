@@ -76,8 +76,9 @@ class Choice:
 class Totals:
     """Files and bytes by what is to be done with them.
 
-    `changed` counts those of the wanted that are recorded, but the file, the model or the settings
-    are others now; `sample` are some of the wanted, from all over the list.
+    Of the wanted that are recorded, `changed` counts those whose file is another one now, and
+    `outdated` those whose file is the same, but the model or the settings are others; `sample` are
+    some of the wanted, from all over the list.
     """
 
     wanted: int = 0
@@ -85,13 +86,13 @@ class Totals:
     done: int = 0
     failed: int = 0
     changed: int = 0
+    outdated: int = 0
     sample: list[File] = field(default_factory=list)
 
-    def want(self, file: File, changed: bool) -> None:
+    def want(self, file: File) -> None:
         """One more is to be done."""
         self.wanted += 1
         self.wanted_bytes += file.size
-        self.changed += changed
         if self.wanted % self._step == 0:
             self.sample.append(file)
         if len(self.sample) > 2 * SAMPLE:
@@ -192,10 +193,14 @@ class Plan:
 
     def _add(self, position: int, file: File, record: Record | None) -> None:
         """One more file, with its record."""
-        valid = record is not None and self._is_valid(file, record)
+        same = record is not None and _is_same(file, record)
+        valid = record is not None and same and record.settings == self.settings
         kind = self._kind(record, valid)
         if kind == WANTED:
-            self.totals.want(file, record is not None and not valid)
+            self.totals.want(file)
+            if record is not None and not valid:
+                self.totals.outdated += same
+                self.totals.changed += not same
         elif record is not None and record.failure is not None:
             self.totals.failed += 1
         else:
@@ -206,13 +211,6 @@ class Plan:
         self._attempts.append(record.attempts if record is not None and valid else 0)
         self._kinds.append(kind)
         self._recorded.append(record is not None)
-
-    def _is_valid(self, file: File, record: Record) -> bool:
-        return (record.size, record.changed_ns, record.settings) == (
-            file.size,
-            file.changed_ns,
-            self.settings,
-        )
 
     def _kind(self, record: Record | None, valid: bool) -> int:
         if record is None or self._choice.everything or not valid:
@@ -232,6 +230,11 @@ class Plan:
         ):
             recording, wanted = self.recordings[position], kind == WANTED
             yield File(recording, size, changed_ns, wanted, attempts, bool(recorded))
+
+
+def _is_same(file: File, record: Record) -> bool:
+    """Whether a file is as it was when it was recorded."""
+    return (record.size, record.changed_ns) == (file.size, file.changed_ns)
 
 
 def _settle(recordings: list[Recording], journal: Journal) -> Iterator[Record | None]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from asr.cluster.journal import Journal
 from asr.cluster.plan import Plan, Totals
 from asr.cluster.transcription import Transcriber
-from asr.commands.estimate import estimate, measured
+from asr.commands.estimate import estimate, length, measured
 from asr.commands.tally import FAILURES, NAMED_FAILURES, Tally, list_failures, name_failures
 from asr.files import printable
 from asr.inputs import Failure
@@ -21,9 +21,13 @@ SPEED = "speed"  # the note of the journal: seconds of audio that a worker did i
 
 def beforehand(totals: Totals) -> str:
     """What there is to do and what was done before, in a line."""
-    parts = [f"{totals.wanted} to do"]
+    again = []
     if totals.changed:
-        parts[0] += f" ({totals.changed} of them changed)"
+        again.append(f"{totals.changed} of them changed")
+    if totals.outdated:
+        others = "model, decoder, formats or channels are others than before"
+        again.append(f"{totals.outdated} of them again: {others}")
+    parts = [f"{totals.wanted} to do" + (f" ({'; '.join(again)})" if again else "")]
     parts.append(f"{totals.done} done before")
     if totals.failed:
         parts.append(f"{totals.failed} failed before (--retry-failed tries them again)")
@@ -64,15 +68,10 @@ def account(
     listed = list_failures(listing, _all_failures(journal, [*failures, *tally.gone]))
     failed = len(failures) + sum(tally.reasons.values())
     if not quiet:
-        kept = [*failures, *tally.failures][:NAMED_FAILURES]
+        # Those of this run first: what was found wrong is so at every start.
+        kept = [*tally.failures, *failures][:NAMED_FAILURES]
         name_failures(kept, failed)
-    done = f"{tally.done} transcribed"
-    if tally.done:
-        done += (
-            f": {tally.audio_s / 3600:.2f} hours of audio in {tally.seconds:.1f} s,"
-            f" {tally.audio_s / tally.seconds:.0f} times real time"
-        )
-    parts = [done]
+    parts = [f"{tally.done} transcribed{_how_fast(tally)}"]
     if totals.done:
         parts.append(f"{totals.done} were there before")
     if tally.left:
@@ -90,6 +89,18 @@ def account(
     tally.say("; ".join(parts))
     if not quiet:
         print("; ".join(parts) + ".", file=sys.stderr)
+    elif failed or totals.failed:
+        count = failed + totals.failed
+        print(f"asr: {count} failed, listed in {printable(listing)}", file=sys.stderr)
+
+
+def _how_fast(tally: Tally) -> str:
+    """How much was transcribed in what time, where it was anything."""
+    if not tally.audio_s:
+        return ""
+    rate = tally.audio_s / tally.seconds
+    times = f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
+    return f": {length(tally.audio_s)} of audio in {tally.seconds:.1f} s, {times} times real time"
 
 
 def _all_failures(journal: Journal, failures: Sequence[Failure]) -> Iterator[Failure]:

@@ -14,6 +14,7 @@ PROBED = 200  # files whose headers are read
 PATIENCE_S = 2.0  # with a disk that does not answer
 HEADER_BYTES = 4096
 COMPRESSED = 16_000  # bytes of a second, where the header is none of wav or flac: 128 kbit/s
+MINUTES_S, HOURS_S = 60.0, 360.0  # from which on a length is told in these
 HEARD_S = 60.0  # of audio that is recognised to see how fast that is
 
 
@@ -26,12 +27,21 @@ class Estimate:
 
     def told(self, workers: int) -> str:
         """In a line."""
-        line = f"about {self.audio_s / 3600:.2f} hours of audio"
+        line = f"about {length(self.audio_s)} of audio"
         if not self.speed:
             return line
         minutes = self.audio_s / self.speed / workers / 60
         took = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
         return f"{line}; about {took if minutes >= 1 else 'a minute'} of {workers} worker(s)"
+
+
+def length(audio_s: float) -> str:
+    """How long something lasts, in the unit in which it is a figure of some digits."""
+    if audio_s < MINUTES_S:
+        return f"{audio_s:.1f} s"
+    if audio_s < HOURS_S:
+        return f"{audio_s / 60:.1f} minutes"
+    return f"{audio_s / 3600:.2f} hours"
 
 
 def estimate(files: Sequence[File], size: int | None = None) -> Estimate:

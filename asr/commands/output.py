@@ -14,7 +14,7 @@ from rich.text import Text
 from asr import registry
 from asr.decoding.hypothesis import Transcript
 from asr.errors import UserError
-from asr.files import explain_write_errors
+from asr.files import explain_write_errors, on_one_line
 
 WHOLE_FILES = ("srt", "vtt", "textgrid")  # one behind another they are none of their kind
 # Words below these confidences are doubtful, and shown so on a terminal.
@@ -39,9 +39,14 @@ class Screen:
         self._several = several
 
     def show(self, transcript: Transcript) -> None:
-        """Print one; on a terminal with its doubtful words in a colour."""
-        if self._several and self._format == "txt":
-            sys.stdout.write(f"{transcript.source}\t")
+        """Print one; on a terminal with its doubtful words in a colour.
+
+        Text stands behind its recording, where there are several, and the channel, if it is of one.
+        """
+        if self._format == "txt":
+            source = [on_one_line(transcript.source)] if self._several else []
+            channel = [] if transcript.channel is None else [str(transcript.channel)]
+            sys.stdout.write("".join(f"{column}\t" for column in (*source, *channel)))
         if self._format == "txt" and sys.stdout.isatty():
             sys.stdout.flush()
             Console(highlight=False).print(coloured(transcript), soft_wrap=True)

@@ -16,7 +16,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.cluster.plan import File
 from asr.cluster.writing import Done
-from asr.files import explain_write_errors, printable, remove_leftovers, write_atomically
+from asr.files import (
+    explain_write_errors,
+    on_one_line,
+    printable,
+    remove_leftovers,
+    write_atomically,
+)
 from asr.inputs import Failure
 
 FAILURES = "failures.jsonl"
@@ -26,7 +32,7 @@ NAMED_FAILURES = 10  # on the screen, where a file lists them all
 WHAT_TO_DO = {
     "missing": "check the path",
     "bad-link": "mend or remove the link",
-    "outside-root": "give the file that the link leads to by itself",
+    "outside-root": "give the file by itself; in a manifest an absolute path, an id without `..`",
     "unreadable": "check the permissions",
     "empty-file": "copy the file again",
     "not-audio": "convert it to wav or flac; ffmpeg reads most formats",
@@ -103,7 +109,7 @@ class Tally:
             redirect_stdout=False,  # what is printed there is the result
             redirect_stderr=False,
         )
-        self._task = self._progress.add_task("", total=audio_s or None, counts="", speed="")
+        self._task = self._progress.add_task("", total=audio_s or None, counts="starting", speed="")
         self._log = None if log is None else Log(log)
         self._began = self._logged = time.perf_counter()
 
@@ -180,7 +186,7 @@ def what_to_do(failure: Failure) -> str:
 def told(failure: Failure) -> str:
     """A failure in a line, with what to do about it."""
     advice = what_to_do(failure)
-    return f"{printable(failure.detail)}{f' ({advice})' if advice else ''}"
+    return f"{on_one_line(failure.detail)}{f' ({advice})' if advice else ''}"
 
 
 def name_failures(failures: Sequence[Failure], count: int) -> None:

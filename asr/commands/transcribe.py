@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from asr import registry
 from asr.cluster.executor import Executor, LocalExecutor, Lost, ProcessExecutor, RayExecutor
 from asr.cluster.job import Job
 from asr.cluster.journal import FOLDER, Journal, partial_folder
@@ -21,16 +22,18 @@ from asr.cluster.ray import import_ray
 from asr.cluster.transcription import Settings, Transcriber
 from asr.commands.account import SPEED, account, beforehand, by_reason, foretell
 from asr.commands.estimate import estimate
+from asr.commands.noise import noise_to
 from asr.commands.output import Screen
-from asr.commands.tally import Tally, name_failures
+from asr.commands.tally import Tally, name_failures, told
 from asr.decoding import settings as decoder_settings
 from asr.description import check_model, digest_of, pipeline_name, read_description
 from asr.errors import UserError
 from asr.files import digest_bytes
 from asr.formats.cues import DEFAULT, CueSettings
-from asr.inputs import Failure, Recording, find_recordings
+from asr.inputs import STANDARD_INPUT, Failure, Recording, find_recordings
 
 SUBTITLES = ("srt", "vtt")
+NAMED_INPUTS = 10  # in the log: a shell may have made thousands of a pattern
 NAME_MAX = 255  # bytes of a file's name, where the file system does not say
 # Starting Ray takes some 10 s, in which one core transcribes more than this.
 RAY_BYTES = 500 * 2**20
@@ -75,9 +78,11 @@ def transcribe(options: Options) -> int:
     check_model(options.model)  # a wrong model costs no second of loading torch
     recordings, failures = find_recordings(options.inputs)
     if not recordings and not failures:
-        raise UserError(
-            f"There is no audio in {', '.join(options.inputs)}: see docs/transcribing.md."
-        )
+        places = [
+            "the list on standard input" if name == STANDARD_INPUT else name
+            for name in options.inputs
+        ]
+        raise UserError(f"There is no audio in {', '.join(places)}: see docs/transcribing.md.")
     if not recordings and all(failure.reason == "missing" for failure in failures):
         raise UserError(f"Nothing to transcribe: {failures[0].detail}.")
     _say_if_phones(options)
@@ -90,6 +95,9 @@ def _check(options: Options) -> None:
     """Raises where the options contradict one another or cannot be had."""
     if options.channels not in ("mix", "split"):
         raise UserError(f"--channels {options.channels}: it can be mix or split.")
+    decoder = options.decoder.get("name")
+    if decoder is not None and decoder not in registry.names("decoders"):
+        registry.find("decoders", decoder)  # which says what there is
     if options.device not in ("auto", "cpu", "gpu"):
         raise UserError(f"--device {options.device}: it can be auto, cpu or gpu.")
     for name, value in (("--max-hours", options.max_hours), ("--timeout", options.timeout_s)):
@@ -185,26 +193,47 @@ def _write(
             workers, noted = options.workers or 1, _speed_of(options, plan.settings)
             foretell(plan, journal, failures, Transcriber(settings), noted, workers)
             return 0
-        if not options.quiet and (totals.done or totals.failed):
+        if not options.quiet and (totals.done or totals.failed or totals.outdated):
             print(f"asr: {beforehand(totals)}.", file=sys.stderr)
-        visible = not options.quiet and sys.stderr.isatty()
+        visible = bool(totals.wanted) and not options.quiet and sys.stderr.isatty()
         expected_s = estimate(totals.sample, totals.wanted_bytes).audio_s if visible else 0.0
         tally = Tally(totals.wanted, expected_s, visible, journal.folder / "log")
-        tally.say(f"asr transcribe {options.model} -o {output}: {totals.wanted} files to do")
-        told = options.formats, options.quiet, journal, tally, failures, totals
+        _log_beginning(options, tally, totals, failures)
+        given = options.formats, options.quiet, journal, tally, failures, totals
         try:
             with tally:
                 if totals.wanted:
                     _work(options, settings, plan, journal, tally, totals)
-        except BaseException:
-            with contextlib.suppress(UserError):  # what came first is told
-                account(*told)
+        except BaseException as error:
+            # Where no file has ended, what is wrong is all there is to say; but a stop is told.
+            if tally.done or tally.reasons or not isinstance(error, UserError):
+                with contextlib.suppress(UserError):  # what came first is told
+                    account(*given)
+            if isinstance(error, UserError):
+                tally.say(str(error))
             raise
         else:
-            account(*told)
+            account(*given)
         finally:
             tally.close()
     return 1 if failures or totals.failed or tally.reasons else 0
+
+
+def _log_beginning(
+    options: Options, tally: Tally, totals: Totals, failures: Sequence[Failure]
+) -> None:
+    """What was asked for, what there is to do, and what was found wrong."""
+    inputs = " ".join(options.inputs[:NAMED_INPUTS])
+    if len(options.inputs) > NAMED_INPUTS:
+        inputs += f" … and {len(options.inputs) - NAMED_INPUTS} more"
+    decoder = ", ".join(f"{key} {value}" for key, value in options.decoder.items())
+    tally.say(
+        f"asr transcribe {options.model} {inputs} -o {options.output}: {beforehand(totals)};"
+        f" formats {', '.join(options.formats)}; decoder {decoder or 'of the model'};"
+        f" channels {options.channels}"
+    )
+    for failure in failures:
+        tally.say(told(failure))
 
 
 def _work(
@@ -229,7 +258,8 @@ def _work(
             check_nodes(import_ray(), inputs, model, str(partial), files)
         trials = ProcessExecutor() if in_process else executor
         job = Job(plan, journal, transcriber, executor, trials, tally, in_process)
-        job.run()
+        with noise_to(journal.folder / "log") if in_process else contextlib.nullcontext():
+            job.run()
     if tally.done:
         speed = tally.audio_s / tally.seconds / executor.workers
         journal.note(SPEED, {_speed_of(options, plan.settings): speed})
@@ -290,7 +320,6 @@ def _identity(options: Options) -> str:
 
 def _weights_of(name: str) -> str:
     """A recogniser of torchaudio's, with the size of its weights once they are there."""
-    from asr import registry
     from asr.pipelines import weights_file
 
     path = weights_file(registry.find("pipelines", name))

@@ -25,6 +25,7 @@ class JsonWriter:
             "schema": SCHEMA,
             "source": transcript.source,
             **({} if transcript.channel is None else {"channel": transcript.channel}),
+            **({"start_s": round(transcript.start_s, 3)} if transcript.start_s else {}),
             "duration_s": round(transcript.duration_s, 3),
             "text": transcript.text,
             "score": round(transcript.score, 4),

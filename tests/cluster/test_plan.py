@@ -112,7 +112,18 @@ def test_a_file_is_done_again_where_something_changed_or_it_is_asked_for(
     choice = Choice(everything=what == "overwrite", failed=what == "retry")
     again = plan(recordings, journal, settings, choice)
     assert shape(again.parts())[0][0] == "0"
-    assert again.totals.changed == {"content": 1, "time": 1, "settings": 3}.get(what, 0)
+    assert again.totals.changed == (what in ("content", "time"))
+    assert again.totals.outdated == {"settings": 3}.get(what, 0)
+
+
+def test_a_changed_file_is_not_counted_again_for_the_settings(
+    journal: Journal, recordings: list[Recording]
+) -> None:
+    (part, *_) = plan(recordings, journal).parts()
+    journal.write([recorded(file) for file in part.files])
+    Path(recordings[0].path).write_bytes(b"another length")
+    totals = plan(recordings, journal, "other").totals
+    assert (totals.changed, totals.outdated) == (1, len(part.files) - 1)
 
 
 def test_a_recorded_name_stays_when_a_file_of_the_same_stem_comes(
@@ -164,7 +175,7 @@ def test_what_is_no_file_or_has_too_long_a_name_is_a_failure(tmp_path: Path) -> 
 def test_some_of_the_wanted_files_are_kept_from_all_over_the_list() -> None:
     totals = module.Totals()
     for number in range(10_000):
-        totals.want(File(Recording(str(number), str(number)), 1, 0), changed=False)
+        totals.want(File(Recording(str(number), str(number)), 1, 0))
     sample = [int(file.recording.path) for file in totals.sample]
     assert module.SAMPLE <= len(sample) <= 2 * module.SAMPLE
     assert max(b - a for a, b in itertools.pairwise(sample)) <= 10_000 / module.SAMPLE

@@ -223,7 +223,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     assert not out.exists()
     printed = capsys.readouterr().out
     assert printed.startswith("3 to do, 0 done before; 0 that cannot be used as they are\n")
-    assert "about 0.00 hours of audio; about a minute" in printed
+    assert "about 2.5 s of audio; about a minute" in printed
     transcribe(model, audio / "a.wav", audio / "b.wav", output=out)
     before = times(out)
     assert transcribe(model, audio, output=out, dry_run=True) == 0
@@ -249,11 +249,12 @@ def test_the_log_has_what_the_screen_had(
     (audio / "bad.wav").write_bytes(b"")
     assert transcribe(model, audio, output=tmp_path / "out", quiet=True) == 1
     printed = capsys.readouterr()
-    assert (printed.out, printed.err) == ("", "")
+    listed = tmp_path / "out" / "failures.jsonl"
+    assert (printed.out, printed.err) == ("", f"asr: 1 failed, listed in {listed}\n")
     log = (tmp_path / "out" / ".asr" / "log").read_text()
-    assert "4 files to do" in log
+    assert "4 to do" in log
     assert f"{audio / 'bad.wav'} is empty" in log
-    assert "3 transcribed: 0.00 hours of audio" in log
+    assert "3 transcribed: 2.5 s of audio" in log
 
 
 def test_paths_come_from_standard_input(
@@ -283,7 +284,8 @@ def test_a_manifest_names_stretches_and_their_outputs(
     assert transcribe(model, audio / "list.jsonl", output=out, formats=["json"]) == 1
     assert written(out) == ["failures.jsonl", "talk/one.json", "talk/two.json"]
     record = json.loads((out / "talk/one.json").read_text())
-    assert record["duration_s"] == 0.5
+    assert (record["start_s"], record["duration_s"]) == (0.1, 0.5)
+    assert all(0.1 <= word["start_s"] < word["end_s"] <= 0.6 for word in record["words"])
     failures = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
     assert [failure["reason"] for failure in failures] == ["outside-root", "duplicate-id"]
     assert not (tmp_path / "three.json").exists()

@@ -47,6 +47,11 @@ def test_a_channel_is_named_where_there_is_one() -> None:
     assert json.loads(written(replace(TRANSCRIPT, channel=2)))["channel"] == 2
 
 
+def test_a_stretch_says_where_in_the_recording_it_begins() -> None:
+    assert "start_s" not in json.loads(written(TRANSCRIPT))
+    assert json.loads(written(replace(TRANSCRIPT, start_s=4.5)))["start_s"] == 4.5
+
+
 def test_other_readings_follow_with_their_scores() -> None:
     second = Hypothesis("g n", -2.0)
     record = json.loads(written(replace(TRANSCRIPT, nbest=(*TRANSCRIPT.nbest, second))))
