@@ -1,4 +1,4 @@
-# make demo: from nothing to a trained recogniser. make test, make lint, make bench: for who works on it.
+# `make help` lists what there is.
 # Everything is installed in .venv, from requirements.lock with its hashes; nothing else is touched.
 
 VENV   := .venv
@@ -6,10 +6,19 @@ PYTHON := $(VENV)/bin/python
 UV     := $(VENV)/bin/uv
 READY  := $(VENV)/.ready
 
-.PHONY: setup demo test lint bench lock clean
+.PHONY: setup help demo test lint bench lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
+
+help:
+	@echo "make        install asr into $(VENV), 6 GB with torch and Ray: some minutes the first time"
+	@echo "make demo   install, make a corpus, train a model on it and score it"
+	@echo "make test   install, run the whole test suite"
+	@echo "make lint   formatting, rules, types, imports"
+	@echo "make bench  the benchmarks; with DATA=PATH those of an4/ and mini_librispeech/ in that folder too"
+	@echo "make lock   resolve requirements.lock anew, after a change of pyproject.toml"
+	@echo "make clean  remove $(VENV) and what was built; what was trained and prepared stays"
 
 # Newer than both files: what is installed is what they say.
 $(READY): requirements.lock pyproject.toml
@@ -22,7 +31,7 @@ $(READY): requirements.lock pyproject.toml
 	  test -n "$$found" || { echo "Python 3.10, 3.11 or 3.12 is needed: install one of them." >&2; exit 1; }; \
 	  $$found -m venv $(VENV) || { rm -rf $(VENV); echo "$$found has no venv: on Debian, apt-get install python3-venv." >&2; exit 1; }; }
 	@test -x $(UV) || $(PYTHON) -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
-	@$(PYTHON) -c 'import asr' 2>/dev/null || echo "Installing what requirements.lock lists into $(VENV): some minutes the first time."
+	@test -x $(VENV)/bin/asr || echo "Installing what requirements.lock lists into $(VENV), 6 GB: some minutes the first time, without a word."
 	$(UV) pip install --quiet --compile-bytecode --python $(PYTHON) --require-hashes -r requirements.lock
 	$(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation -e .
 	@touch $@
