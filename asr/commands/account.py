@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from asr.cluster.journal import Journal
 from asr.cluster.plan import Plan, Totals
 from asr.cluster.transcription import Transcriber
 from asr.commands.estimate import estimate, length, measured
-from asr.commands.tally import FAILURES, NAMED_FAILURES, Tally, list_failures, name_failures
+from asr.commands.tally import FAILURES, NAMED_FAILURES, Tally, list_failures, name_failures, told
 from asr.files import printable
 from asr.inputs import Failure
 
+if TYPE_CHECKING:
+    from asr.commands.transcribe import Options
+
+NAMED_INPUTS = 10  # in the log: a shell may have made thousands of a pattern
 SPEED = "speed"  # the note of the journal: seconds of audio that a worker did in a second
 
 
@@ -32,6 +37,21 @@ def beforehand(totals: Totals) -> str:
     if totals.failed:
         parts.append(f"{totals.failed} failed before (--retry-failed tries them again)")
     return ", ".join(parts)
+
+
+def begin_log(options: Options, tally: Tally, totals: Totals, failures: Iterable[Failure]) -> None:
+    """Log what was asked for, what there is to do, and what was found wrong."""
+    inputs = " ".join(options.inputs[:NAMED_INPUTS])
+    if len(options.inputs) > NAMED_INPUTS:
+        inputs += f" … and {len(options.inputs) - NAMED_INPUTS} more"
+    decoder = ", ".join(f"{key} {value}" for key, value in options.decoder.items())
+    tally.say(
+        f"asr transcribe {options.model} {inputs} -o {options.output}: {beforehand(totals)};"
+        f" formats {', '.join(options.formats)}; decoder {decoder or 'of the model'};"
+        f" channels {options.channels}"
+    )
+    for failure in failures:
+        tally.say(told(failure))
 
 
 def foretell(

@@ -13,7 +13,7 @@ STDERR = 2  # the descriptor
 
 @contextlib.contextmanager
 def noise_to(log: Path) -> Iterator[None]:
-    """Adds to a file what C code prints on stderr; what Python prints there stays there.
+    """Adds to a file, which is there, what C code prints on stderr; what Python prints stays.
 
     libmpg123, which libsndfile has within it, warns of MP3 files so, can be told no better, and
     names no file.
@@ -26,8 +26,11 @@ def noise_to(log: Path) -> Iterator[None]:
     with open(kept, "w", buffering=1, encoding=own.encoding, errors=own.errors) as screen:
         try:
             sys.stderr = screen
-            with open(log, "ab") as file:
-                os.dup2(file.fileno(), STDERR)
+            # A log that cannot be written ends no job: the noise stays where it was.
+            with contextlib.suppress(OSError):
+                descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+                os.dup2(descriptor, STDERR)
+                os.close(descriptor)
             yield
         finally:
             os.dup2(kept, STDERR)

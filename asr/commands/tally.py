@@ -164,7 +164,7 @@ class Tally:
     def say(self, line: str) -> None:
         """Keep a line in the log."""
         if self._log is not None:
-            self._log.say(printable(line))
+            self._log.say(on_one_line(line))
 
     def _show(self) -> None:
         audio_s = self.audio_s + self._pending_s

@@ -17,14 +17,21 @@ from asr.cluster.executor import Executor, LocalExecutor, Lost, ProcessExecutor,
 from asr.cluster.job import Job
 from asr.cluster.journal import FOLDER, Journal, partial_folder
 from asr.cluster.nodes import check_nodes
-from asr.cluster.plan import Choice, File, Plan, Totals, parts_of, survey
+from asr.cluster.plan import Choice, File, Plan, parts_of, survey
 from asr.cluster.ray import import_ray
 from asr.cluster.transcription import Settings, Transcriber
-from asr.commands.account import SPEED, account, beforehand, by_reason, foretell
+from asr.commands.account import (
+    SPEED,
+    account,
+    beforehand,
+    begin_log,
+    by_reason,
+    foretell,
+)
 from asr.commands.estimate import estimate
 from asr.commands.noise import noise_to
 from asr.commands.output import Screen
-from asr.commands.tally import Tally, name_failures, told
+from asr.commands.tally import Tally, name_failures
 from asr.decoding import settings as decoder_settings
 from asr.description import check_model, digest_of, pipeline_name, read_description
 from asr.errors import UserError
@@ -33,7 +40,6 @@ from asr.formats.cues import DEFAULT, CueSettings
 from asr.inputs import STANDARD_INPUT, Failure, Recording, find_recordings
 
 SUBTITLES = ("srt", "vtt")
-NAMED_INPUTS = 10  # in the log: a shell may have made thousands of a pattern
 NAME_MAX = 255  # bytes of a file's name, where the file system does not say
 # Starting Ray takes some 10 s, in which one core transcribes more than this.
 RAY_BYTES = 500 * 2**20
@@ -198,12 +204,15 @@ def _write(
         visible = bool(totals.wanted) and not options.quiet and sys.stderr.isatty()
         expected_s = estimate(totals.sample, totals.wanted_bytes).audio_s if visible else 0.0
         tally = Tally(totals.wanted, expected_s, visible, journal.folder / "log")
-        _log_beginning(options, tally, totals, failures)
+        begin_log(options, tally, totals, failures)
         given = options.formats, options.quiet, journal, tally, failures, totals
+        executor = _executor(options, totals.wanted_bytes)
+        here = isinstance(executor, LocalExecutor)
         try:
-            with tally:
+            # Around the line that moves, which a thread of its own draws.
+            with noise_to(journal.folder / "log") if here else contextlib.nullcontext(), tally:
                 if totals.wanted:
-                    _work(options, settings, plan, journal, tally, totals)
+                    _work(options, settings, plan, journal, tally, executor)
         except BaseException as error:
             # Where no file has ended, what is wrong is all there is to say; but a stop is told.
             if tally.done or tally.reasons or not isinstance(error, UserError):
@@ -219,47 +228,28 @@ def _write(
     return 1 if failures or totals.failed or tally.reasons else 0
 
 
-def _log_beginning(
-    options: Options, tally: Tally, totals: Totals, failures: Sequence[Failure]
-) -> None:
-    """What was asked for, what there is to do, and what was found wrong."""
-    inputs = " ".join(options.inputs[:NAMED_INPUTS])
-    if len(options.inputs) > NAMED_INPUTS:
-        inputs += f" … and {len(options.inputs) - NAMED_INPUTS} more"
-    decoder = ", ".join(f"{key} {value}" for key, value in options.decoder.items())
-    tally.say(
-        f"asr transcribe {options.model} {inputs} -o {options.output}: {beforehand(totals)};"
-        f" formats {', '.join(options.formats)}; decoder {decoder or 'of the model'};"
-        f" channels {options.channels}"
-    )
-    for failure in failures:
-        tally.say(told(failure))
-
-
 def _work(
     options: Options,
     settings: Settings,
     plan: Plan,
     journal: Journal,
     tally: Tally,
-    totals: Totals,
+    executor: Executor,
 ) -> None:
     transcriber = Transcriber(settings)
-    executor = _executor(options, totals.wanted_bytes)
     in_process = isinstance(executor, LocalExecutor)
     if in_process:
         transcriber.heard = tally.heard
     with executor:
         if isinstance(executor, RayExecutor):
-            inputs = [file.recording.path for file in totals.sample]
+            inputs = [file.recording.path for file in plan.totals.sample]
             model = None if pipeline_name(options.model) else settings.model
             partial = partial_folder(journal.output.resolve(), journal.token)
             files = [v for k, v in settings.decoder.items() if k in decoder_settings.FILES]
             check_nodes(import_ray(), inputs, model, str(partial), files)
         trials = ProcessExecutor() if in_process else executor
         job = Job(plan, journal, transcriber, executor, trials, tally, in_process)
-        with noise_to(journal.folder / "log") if in_process else contextlib.nullcontext():
-            job.run()
+        job.run()
     if tally.done:
         speed = tally.audio_s / tally.seconds / executor.workers
         journal.note(SPEED, {_speed_of(options, plan.settings): speed})

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -35,6 +36,7 @@ from asr.files import digest_bytes, digest_file
 COUNT, FAIL_ONCE, DISK_FULL, KILL = range(4)
 MODES = {"error": FAIL_ONCE, "full": DISK_FULL, "kill": KILL}
 BEYOND = 1 << 40
+FAILED = re.compile(r"^asr: 1 failed, listed in \S+/failures\.jsonl\n", re.MULTILINE)
 
 folder = Path(sys.argv[1])
 faults = ctypes.CDLL(None)
@@ -56,7 +58,10 @@ class Hearing:
 
 
 def in_fork(work: Callable[[], int]) -> tuple[int, str]:
-    """How a process ends that does the work, negative where by a signal; what it says."""
+    """How a process ends that does the work, negative where by a signal; what it says.
+
+    But for the line that each run says that comes so far: that the file which is none has failed.
+    """
     said = folder / "said"
     child = os.fork()
     if child == 0:
@@ -72,7 +77,7 @@ def in_fork(work: Callable[[], int]) -> tuple[int, str]:
             sys.stderr.flush()
             os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return status, said.read_text(encoding="utf-8")
+    return status, FAILED.sub("", said.read_text(encoding="utf-8"), count=1)
 
 
 def transcribe(out: Path) -> int:

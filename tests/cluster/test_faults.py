@@ -75,7 +75,9 @@ def found(folder: Path) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def test_a_quiet_run_says_nothing_and_touches_all_there_is(found: dict[str, Any]) -> None:
+def test_a_quiet_run_says_no_more_than_what_failed_and_touches_all_there_is(
+    found: dict[str, Any],
+) -> None:
     assert found["quiet"] == [1, ""]
     touched = " ".join(found["calls"])
     for name in ("journal.sqlite", "journal.sqlite-journal", "log", "partial/", "holder.json"):

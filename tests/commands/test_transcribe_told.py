@@ -200,6 +200,16 @@ def test_a_name_with_line_ends_and_tabs_stays_one_line_and_one_column(
     assert f"asr: {folder}/bad\\nname.wav is empty" in printed.err.splitlines()[0]
 
 
+def test_a_name_with_a_line_end_stays_one_line_of_the_log(
+    model: Path, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "bad\nname.wav").write_bytes(b"")
+    transcribe(model, folder, output=tmp_path / "out")
+    lines = (tmp_path / "out" / ".asr" / "log").read_text().splitlines()
+    assert len(lines) == 3
+    assert "bad\\nname.wav is empty" in lines[1]
+
+
 def test_channels_that_are_printed_have_their_numbers(
     model: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -276,6 +286,14 @@ def test_what_libraries_print_goes_into_a_file_and_what_python_prints_stays(
         print("and told", file=sys.stderr)
     assert log.read_text() == "before\nnoise\n"
     assert capfd.readouterr().err == "told\nafter\nand told\n"
+
+
+def test_without_a_log_the_screen_has_what_libraries_print(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with usual_stderr(), noise_to(tmp_path):  # a folder, in which nothing can be written
+        os.write(2, b"noise\n")
+    assert capfd.readouterr().err == "noise\n"
 
 
 def test_what_mpg123_says_of_a_file_stands_in_the_log_and_not_on_the_screen(
