@@ -64,22 +64,26 @@ class Settings:
 class Result:
     """What became of each file of a part; None where it was not wanted.
 
-    `seconds` says how long the worker waited for audio, recognised and wrote.
+    `seconds` says how long the worker waited for audio, recognised and wrote. Where a signal
+    `stopped` it, what had not been recognised by then is None too.
     """
 
     outcomes: tuple[Done | Failure | None, ...]
     seconds: Mapping[str, float]
+    stopped: BaseException | None = None
 
 
 class Transcriber:
     """Recognises parts and writes their outputs. The model is loaded once, by the first part.
 
-    `heard`, where it is set, is told of seconds of audio as soon as they are recognised.
+    `heard`, where it is set, is told of seconds of audio as soon as they are recognised. A signal
+    that comes meanwhile is raised, or comes with the result of a part where it is `stoppable`.
     """
 
     def __init__(self, settings: Settings, bundle: Bundle | None = None) -> None:
         self.settings = settings
         self.heard: Callable[[float], None] | None = None
+        self.stoppable = False
         self._bundle = bundle
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -92,6 +96,7 @@ class Transcriber:
         reader = self._reader()
         began = time.perf_counter()
         ended: list[Done | Failure | None] = [None] * len(part.files)
+        stopped: BaseException | None = None
         with Outputs(
             Path(settings.folder),
             settings.formats,
@@ -100,7 +105,17 @@ class Transcriber:
             part.files,
             settings.overwrite,
         ) as outputs:
-            for position, heard in self._ended(part, reader):
+            following = self._ended(part, reader)
+            while True:
+                try:
+                    position, heard = next(following)
+                except StopIteration:
+                    break
+                except BaseException as error:
+                    if isinstance(error, Exception) or not self.stoppable:
+                        raise
+                    stopped = error
+                    break
                 if isinstance(heard, Failure):
                     ended[position] = heard
                 else:
@@ -115,7 +130,7 @@ class Transcriber:
             "recognise": recognised - began - reader.waited_s,
             "write": time.perf_counter() - recognised,
         }
-        return Result(tuple(ended), seconds)
+        return Result(tuple(ended), seconds, stopped)
 
     def recognise(self, part: Part) -> list[Heard]:
         """The transcripts of each wanted file, one a channel, or why there are none."""

@@ -220,6 +220,7 @@ def _work(
     in_process = isinstance(executor, LocalExecutor)
     if in_process:
         transcriber.heard = tally.heard
+        transcriber.stoppable = True
     with executor:
         if isinstance(executor, RayExecutor):
             inputs = [file.recording.path for file in totals.sample]
