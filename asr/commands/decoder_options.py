@@ -42,7 +42,9 @@ def check(given: Mapping[str, Any], own: Mapping[str, Any], formats: Sequence[st
     if given.get("nbest", 1) < 1:
         raise UserError(f"--nbest {given['nbest']}: at least 1 is needed.")
     if "nbest" in given and "json" not in formats:
-        raise UserError(f"--nbest {given['nbest']} is for JSON: give --json, or --format with json.")
+        raise UserError(
+            f"--nbest {given['nbest']} is for JSON: give --json, or --format with json."
+        )
     for key in FILES:
         if key in given and not os.path.exists(given[key]):
             raise UserError(f"--{key} {given[key]}: there is no such file.")

@@ -166,9 +166,18 @@ def test_a_path_comes_out_as_it_was_typed(path: str) -> None:
         (["recipe=an4", "~model"], "'~model' is not a setting"),
         (["recipe=an4", "model.hidden=(("], "'model.hidden=((' cannot be read"),
         (["recipe=an4", "model.hidden=~/x"], "in quotes of its own, \"model.hidden='~/x'\"."),
-        (["recipe=an4", "decoder.lm=x"], "decoder=greedy has no setting 'lm': give decoder=beam or"),
-        (["recipe=an4", "decoder=flashlight", "decoder.hotwords=x"], "'hotwords': give decoder=bea"),
-        (["recipe=an4", "model=gru", "model.heads=2"], "model=gru has no setting 'heads': give mod"),
+        (
+            ["recipe=an4", "decoder.lm=x"],
+            "decoder=greedy has no setting 'lm': give decoder=beam or",
+        ),
+        (
+            ["recipe=an4", "decoder=flashlight", "decoder.hotwords=x"],
+            "'hotwords': give decoder=bea",
+        ),
+        (
+            ["recipe=an4", "model=gru", "model.heads=2"],
+            "model=gru has no setting 'heads': give mod",
+        ),
         (["recipe=an4", "decoder.lmm=x"], "No setting is called 'decoder.lmm'."),
         (["recipe=an4", "recipe.root=${nothing}"], "nothing"),
     ],

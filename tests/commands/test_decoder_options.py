@@ -1,4 +1,4 @@
-"""What `asr transcribe` is told about decoding: refused at once, and in the words of its options."""
+"""What `asr transcribe` is told about decoding: refused at once, and in words of its options."""
 
 from __future__ import annotations
 

@@ -28,7 +28,10 @@ def test_a_line_is_a_phrase_as_texts_write_it_and_may_have_a_weight_of_its_own(
     ("text", "message"),
     [
         ("ab\nxa\n", r"hot.txt:2: the model cannot spell 'x' of 'xa'"),
-        ("ab\nab 8\n", r"hot.txt:2: .* spell '8' of 'ab 8': if 8 is the phrase's weight, write a tab"),
+        (
+            "ab\nab 8\n",
+            r"hot.txt:2: .* spell '8' of 'ab 8': if 8 is the phrase's weight, write a tab",
+        ),
         ("ab 8.5\n", r"hot.txt:1: .* if 8.5 is the phrase's weight, write a tab before it\.$"),
         ("x\t8\n", r"hot.txt:1: the model cannot spell 'x' of 'x': take the line out\.$"),
         ("ab\tmuch\n", r"hot.txt:1: the weight 'much' is no number"),
