@@ -16,6 +16,7 @@ from asr.cluster.plan import PART_BYTES, Part
 from asr.cluster.reading import Floats, Piece, Reader, failure
 from asr.cluster.writing import Done, Outputs
 from asr.decoding.hypothesis import Hypothesis, Transcript
+from asr.decoding.settings import combined
 from asr.errors import UserError
 from asr.files import InputError
 from asr.inputs import Failure
@@ -151,13 +152,8 @@ class Transcriber:
                 torch.set_num_threads(self.settings.threads)
             bundle = open_model(self.settings.model, _device(self.settings.device))
             if self.settings.decoder:
-                own = bundle.own_decoder
-                name = self.settings.decoder.get("name")
-                if name is not None and name != own["name"]:
-                    own = {}
-                elif name is None and own["name"] == "greedy":
-                    own = {"name": "beam"}
-                bundle.search = bundle.build_decoder({**own, **self.settings.decoder})
+                settings = combined(bundle.own_decoder, self.settings.decoder)
+                bundle.search = bundle.build_decoder(settings)
             self._bundle = bundle
         return self._bundle
 

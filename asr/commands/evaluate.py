@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from asr.commands import calibration, decoders, weights
+from asr.commands.decoder_options import left_out
 from asr.commands.devices import choose_device
 from asr.commands.hypotheses import Decoded, decode
 from asr.commands.references import references, results
@@ -75,19 +76,18 @@ def evaluate(config: Config) -> int:
     name = f"{config.split}-{config.decoder['name']}" + ("" if own else f"-{digest[:8]}")
     target = run / "eval" / name
     earlier = record.read_earlier(target)
-    if earlier:
-        why = record.why_again(earlier, stamp)
-        if not why:
-            console.print(
-                f"Evaluated already: {earlier.rate_name.upper()} {percent(earlier.rate)},"
-                f" see {target}",
-                soft_wrap=True,
-            )
-            _keep(config, folder, settings, notes)
-            return 0
-        notes.print(f"Evaluating again: {why}.", soft_wrap=True)
-
+    why = record.why_again(earlier, stamp) if earlier else ""
+    if earlier and not why:
+        console.print(
+            f"Evaluated already: {earlier.rate_name.upper()} {percent(earlier.rate)}, see {target}",
+            soft_wrap=True,
+        )
+        _keep(config, folder, settings, notes)
+        return 0
     bundle.search = bundle.build_decoder(settings)
+    if why:
+        notes.print(f"Evaluating again: {why}.", soft_wrap=True)
+    _say_left_out(settings, bundle, notes)
     decoded = decode(bundle, split, notes)
     metrics, found, report = _scored(config, folder, bundle, corpus, decoded, stamp)
     record.write(target, metrics, found, report)
@@ -247,6 +247,14 @@ def _add_score(folder: Path, metrics: Metrics) -> None:
     content = metrics.to_dict()
     score = {key: content[key] for key in KEPT if key in content}
     add_score(folder, {**score, "decoder": metrics.stamp.decoder["name"]})
+
+
+def _say_left_out(settings: dict[str, Any], bundle: Bundle, notes: Console) -> None:
+    """Say which words of a lexicon cannot be heard."""
+    if isinstance(settings.get("lexicon"), str):
+        line = left_out(settings["lexicon"], bundle.normaliser)
+        if line:
+            notes.print(line, soft_wrap=True, markup=False)
 
 
 def _keep(config: Config, folder: Path, settings: dict[str, Any], notes: Console) -> None:

@@ -19,6 +19,7 @@ from asr.cluster.nodes import check_nodes
 from asr.cluster.plan import Choice, File, Plan, Totals, parts_of, survey
 from asr.cluster.ray import import_ray
 from asr.cluster.transcription import Settings, Transcriber
+from asr.commands import decoder_options
 from asr.commands.account import SPEED, account, beforehand, by_reason, foretell
 from asr.commands.estimate import estimate
 from asr.commands.output import Screen
@@ -71,8 +72,16 @@ def transcribe(options: Options) -> int:
     Raises:
         UserError: there is no such model, nothing to transcribe, or the output cannot be written.
     """
+    try:
+        return _transcribe(options)
+    except UserError as error:
+        raise UserError(decoder_options.as_options(str(error))) from error
+
+
+def _transcribe(options: Options) -> int:
     _check(options)
     check_model(options.model)  # a wrong model costs no second of loading torch
+    _check_decoder(options)
     recordings, failures = find_recordings(options.inputs)
     if not recordings and not failures:
         raise UserError(
@@ -80,7 +89,7 @@ def transcribe(options: Options) -> int:
         )
     if not recordings and all(failure.reason == "missing" for failure in failures):
         raise UserError(f"Nothing to transcribe: {failures[0].detail}.")
-    _say_if_phones(options)
+    _say_what_is_decoded(options)
     if options.output is None:
         return _print(options, recordings, failures)
     return _write(options, Path(options.output), recordings, failures)
@@ -112,10 +121,22 @@ def _check(options: Options) -> None:
         raise UserError(f"{options.output} is a file: -o names a folder.")
 
 
-def _say_if_phones(options: Options) -> None:
+def _check_decoder(options: Options) -> None:
+    """Raises where the options of the decoder make no sense."""
+    named = pipeline_name(options.model)
+    own = {"name": "greedy"} if named else read_description(Path(options.model))["decoder"]
+    decoder_options.check(options.decoder, own, options.formats)
+
+
+def _say_what_is_decoded(options: Options) -> None:
+    """Say what a person may not expect: phones, or a lexicon without some of its words."""
     if options.quiet or pipeline_name(options.model):
         return
     description = read_description(Path(options.model))
+    if "lexicon" in options.decoder:
+        line = decoder_options.left_out(options.decoder["lexicon"], description["normaliser"])
+        if line:
+            print(f"asr: {line}", file=sys.stderr)
     # Searches make words of phones; other options than its name ask for one.
     other = options.decoder.get("name", "beam") if options.decoder else None
     decoder = other or description["decoder"].get("name")

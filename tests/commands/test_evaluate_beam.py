@@ -123,6 +123,27 @@ def test_another_content_of_a_file_is_another_decoder(capsys: pytest.CaptureFixt
     assert {word for text in hypotheses() for word in text.split()} <= {"nine"}
 
 
+def test_a_decoder_that_cannot_be_made_is_refused_before_anything_else_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(*WITH_FILES)
+    Path("words.txt").write_text("NINE\nA\nX\n")
+    capsys.readouterr()
+    with pytest.raises(UserError, match=r"words\.txt:3: the model cannot spell 'x'"):
+        run(*WITH_FILES)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_entries_of_a_lexicon_that_are_no_single_word_are_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("words.txt").write_text("NINE\nA%%B\n")
+    run("decoder.lexicon=words.txt")
+    assert (
+        "words.txt: 1 left out, since texts write them as several words or none: 'A%%B' (line 2)\n"
+    ) in capsys.readouterr().err
+
+
 def test_tuning_tries_every_pair_on_validation_and_test_is_scored_with_the_best(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -274,8 +295,12 @@ def test_a_file_of_the_decoder_that_was_changed_is_found_out() -> None:
     with pytest.raises(UserError, match="is not the file that the bundle was written with"):
         asr.load(MODEL)
     listed.unlink()
-    with pytest.raises(UserError, match="does not exist: the bundle is damaged"):
+    with pytest.raises(UserError) as refused:
         asr.load(MODEL)
+    assert str(refused.value) == (
+        f"{listed.resolve()} does not exist, and the model's decoder needs it: copy the model's"
+        " folder again."
+    )
 
 
 def test_transcribe_takes_files_and_readings(capsys: pytest.CaptureFixture[str]) -> None:
