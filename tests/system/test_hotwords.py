@@ -38,7 +38,8 @@ def test_rare_names_are_found_and_none_is_heard_that_was_not_said(
     def named(*words: str) -> tuple[int, int, int]:
         """How many names were said, how many of these were heard, how many others were heard."""
         asr(tmp_path, "evaluate", "recipe=synth", "decoder=beam", "trainer.threads=1", *words)
-        hypotheses = tmp_path / "runs/synth/base/eval/test-beam/hypotheses.jsonl"
+        decoder = "beam-names" if words else "beam"
+        hypotheses = tmp_path / f"runs/synth/base/eval/test-{decoder}/hypotheses.jsonl"
         said = found = others = 0
         for line in map(json.loads, hypotheses.read_text().splitlines()):
             reference, heard = (
