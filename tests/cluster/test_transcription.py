@@ -24,6 +24,8 @@ from asr.errors import UserError
 from asr.files import digest_file
 from asr.inputs import Failure, Recording
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 RATE_HZ = 16_000
 
 

@@ -31,6 +31,8 @@ from asr.errors import UserError
 from asr.scoring.confidence import reliability
 from asr.utterance import Listing, Utterance
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 MODEL = Path("runs/an4/base/model")
 RECORDINGS = 12
 LM = """\\data\\

@@ -33,6 +33,8 @@ from asr.errors import UserError
 from asr.units.phones import PhoneUnits
 from asr.utterance import Listing, Utterance
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 MODEL = Path("runs/an4/base/model")
 TEXTS = {"one": "nine a b", "two": "c c", "three": "b", "four": "a nine"}
 BIGRAM = """\\data\\

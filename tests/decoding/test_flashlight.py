@@ -22,6 +22,8 @@ from asr.units.phones import PhoneUnits
 from asr.units.symbols import Units
 from asr.units.words import WordUnits
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 try:
     import flashlight.lib.text.decoder.kenlm  # noqa: F401
 except ImportError as error:

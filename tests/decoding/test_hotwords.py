@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from asr.decoding.hotwords import HotwordList
 from asr.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 ALPHABET = frozenset("abc'")
 
 

@@ -24,6 +24,8 @@ import soundfile
 
 from asr.commands.compose import compose
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [
     REPOSITORY / "README.md",

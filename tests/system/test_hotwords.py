@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 pytest.importorskip("espeakng_loader", reason="needs the extra .[synth]")
 
 NAMES = frozenset({
