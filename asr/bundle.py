@@ -33,7 +33,7 @@ from asr.description import (
     read_description,
     written,
 )
-from asr.errors import UserError, nearest
+from asr.errors import DamagedError, UserError, nearest
 from asr.features import LogMel
 from asr.files import digest_bytes, replace_folder, write_atomically
 from asr.models.ctc import CtcModel
@@ -244,6 +244,8 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Bundle:
                 key: content[key] for key in ("model", "normaliser", "decoder", "trained", "scores")
             },
         )
+    except DamagedError:  # which names the file
+        raise
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     _load_weights(network, folder, content["weights"])

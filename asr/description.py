@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from asr import registry
-from asr.errors import UserError, nearest
+from asr.errors import DamagedError, UserError, nearest
 from asr.files import InputError, digest_bytes, resolve_inside
 
 PIPELINE = "torchaudio:"  # before the name of one of torchaudio's recognisers
@@ -115,23 +115,23 @@ def file_inside(folder: Path, name: str) -> Path:
     """A file of the bundle, which no link may fetch from outside it.
 
     Raises:
-        UserError: it is missing, or a link leads elsewhere.
+        DamagedError: it is missing, or a link leads elsewhere.
     """
     try:
         return resolve_inside(folder, name)
     except InputError as error:
-        raise UserError(f"{folder}: {error}: the bundle is damaged.") from None
+        raise DamagedError(f"{error}: the model is not whole. Copy its folder again.") from None
 
 
 def read_checked(folder: Path, name: str, digest: str) -> bytes:
     """A file of the bundle, which is the one it was saved with.
 
     Raises:
-        UserError: it is missing, a link leads elsewhere, or it is another file.
+        DamagedError: it is missing, a link leads elsewhere, or it is another file.
     """
     data = file_inside(folder, name).read_bytes()
     if digest_bytes(data) != digest:
-        raise UserError(
+        raise DamagedError(
             f"{folder / name} is not the file that {DESCRIPTION} was written with: it is cut off or"
             " changed. Copy the whole folder again."
         )

@@ -13,6 +13,10 @@ class UserError(Exception):
     """
 
 
+class DamagedError(UserError):
+    """A file that belongs to a model is missing, or another one: the message has its path."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """' Did you mean X?' for the closest of `choices`, or '' where none is close."""
     close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numba
@@ -15,9 +19,24 @@ kernel = numba.njit(**OPTIONS)
 # its runtime it does not.
 inner: Any = numba.njit(**{**OPTIONS, "_nrt": False})
 
+SILENCE_S = 2.0  # a compiled function is loaded in less
+
 # Counters begin with it: of a plain 0 Numba makes a type of its own, and compiles all that a loop
 # calls with it twice, for the first turn and for the others.
 ZERO = np.int64(0)
+
+
+@contextlib.contextmanager
+def compiling(what: str) -> Iterator[None]:
+    """Says on a terminal what is being compiled, where it was not loaded at once."""
+    words = f"asr: compiling {what}: once on this machine, some twenty seconds"
+    timer = threading.Timer(SILENCE_S, print, (words,), {"file": sys.stderr, "flush": True})
+    if sys.stderr.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @kernel

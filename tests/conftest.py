@@ -244,3 +244,16 @@ def asr(forks: Forks) -> Callable[..., Ended]:
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def compiled_search(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The search is compiled, by one of the test processes for all: it takes a while."""
+    import filelock
+
+    from asr.decoding.beam import BeamDecoder
+    from asr.units.characters import CharacterUnits
+
+    beside = tmp_path_factory.getbasetemp().parent  # of all test processes
+    with filelock.FileLock(beside / "compiled_search.lock"):
+        BeamDecoder(CharacterUnits(("<blank>", "a")), 0.04).decode_one(np.zeros((1, 2), np.float32))

@@ -112,6 +112,7 @@ def test_a_bundle_whose_units_are_damaged_is_refused_with_the_files_name(
     with pytest.raises(UserError, match=name) as refused:
         load(tmp_path / "model")
     assert "\n" not in str(refused.value)
+    assert str(refused.value).count(str(tmp_path)) == 1
 
 
 def test_another_lexicon_or_other_pieces_are_another_digest(

@@ -18,6 +18,7 @@ from typing import Any
 
 from asr.cluster.attempt import Lost, attempt, use_threads
 from asr.cluster.ray import first_line
+from asr.cluster.signals import SLICE_S, KeptSignals
 from asr.errors import UserError
 
 IN_FLIGHT = 2  # items at an actor: the one it works on, and the next, so that it need not wait
@@ -110,9 +111,16 @@ class Crew:
     """Actors of Ray: `size` of them, each with `threads` cores, with `gpus` each with a GPU."""
 
     def __init__(
-        self, ray: Any, worker: Callable[[Any], Any], size: int, threads: int, gpus: bool
+        self,
+        ray: Any,
+        worker: Callable[[Any], Any],
+        size: int,
+        threads: int,
+        gpus: bool,
+        signals: KeptSignals,
     ) -> None:
         self._ray = ray
+        self._signals = signals
         self._size = size
         self._threads = threads
         self._worker = ray.put(worker)
@@ -179,10 +187,15 @@ class Crew:
         references = list(seats)
         anybody = any(seat.node for seat in self._seats)
         deadline = min(seat.deadline for seat in self._seats)
-        timeout_s = max(0.0, deadline - time.monotonic()) if anybody else PATIENCE_S
-        ready, _ = self._ray.wait(
-            references, num_returns=1, timeout=timeout_s if timeout_s < math.inf else None
-        )
+        if not anybody:
+            deadline = time.monotonic() + PATIENCE_S
+        ready: list[Any] = []
+        left_s = 0.0
+        while not ready and left_s >= 0:
+            left_s = deadline - time.monotonic()
+            slice_s = min(max(left_s, 0.0), SLICE_S)
+            ready, _ = self._ray.wait(references, num_returns=1, timeout=slice_s)
+            self._signals.heed()
         if ready:  # and what else there is
             ready, _ = self._ray.wait(references, num_returns=len(references), timeout=0)
         elif not anybody:

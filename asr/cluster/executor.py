@@ -6,6 +6,7 @@ worth. What travels to it are paths and small records, never audio.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -16,6 +17,7 @@ from asr.cluster.actors import Crew, say
 from asr.cluster.attempt import Lost, attempt
 from asr.cluster.child import Child
 from asr.cluster.ray import import_ray, start_ray
+from asr.cluster.signals import KeptSignals
 from asr.errors import UserError
 
 __all__ = [
@@ -135,7 +137,8 @@ class RayExecutor:
 
     `workers` is the number of processes, each with `threads` cores, or with `gpus` each with a GPU
     besides (None: where the cluster has any); as many as are asked for, but no more than there is
-    room for, which is said. `start_s` says how long starting took.
+    room for, which is said. `start_s` says how long starting took. Signals that end the command are
+    heeded between calls of Ray.
     """
 
     def __init__(
@@ -152,26 +155,28 @@ class RayExecutor:
         self.gpus = bool(gpus)
         self.workers = workers or max(1, (os.cpu_count() or 1) // threads)
         self.start_s = 0.0
+        self._signals = KeptSignals()
 
     def __enter__(self) -> RayExecutor:
         began = time.perf_counter()
         cores = self.workers * self.threads
-        ray = start_ray(self.address, cores, {"OMP_NUM_THREADS": str(self.threads)})
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._signals)
+            ray = start_ray(self.address, cores, {"OMP_NUM_THREADS": str(self.threads)})
+            stack.callback(ray.shutdown)
+            self._signals.heed()
             if self._gpus is None:
                 self.gpus = ray.cluster_resources().get("GPU", 0) > 0
             room = _room(ray, self.threads, self.gpus)
-        except UserError:
-            ray.shutdown()
-            raise
+            self._stack = stack.pop_all()
         self.workers = min(self._wanted or room, room)
         if self._wanted and self._wanted > room:
             say(f"there is room for {room} workers, not {self._wanted}")
         self.start_s = time.perf_counter() - began
         return self
 
-    def __exit__(self, *error: object) -> None:
-        import_ray().shutdown()
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def map(
         self,
@@ -180,7 +185,7 @@ class RayExecutor:
         limit_s: Callable[[Item], float] | None = None,
     ) -> Iterator[tuple[Item, Result | Lost]]:
         """Items with their results, as they end."""
-        crew = Crew(import_ray(), worker, self.workers, self.threads, self.gpus)
+        crew = Crew(import_ray(), worker, self.workers, self.threads, self.gpus, self._signals)
         return crew.map(items, limit_s or (lambda item: math.inf))
 
 

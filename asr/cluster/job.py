@@ -100,14 +100,23 @@ class Job:
         """Do the work and record it; the parts whose worker was lost."""
         begun = map(self._begun, parts) if self.in_process else parts
         settings = self.transcriber.settings
-        for part, result in self.executor.map(self.transcriber, begun, settings.limit_s):
-            if isinstance(result, Lost):
-                self.watcher.say(f"a worker was lost with {len(part.files)} files: {result.why}")
-                yield part
-            else:
+        try:
+            for part, result in self.executor.map(self.transcriber, begun, settings.limit_s):
+                if isinstance(result, Lost):
+                    why = f"a worker was lost with {len(part.files)} files: {result.why}"
+                    self.watcher.say(why)
+                    yield part
+                    continue
                 self._ended = part, result
+                if result.stopped is not None:
+                    raise result.stopped
                 if not self.in_process:
                     self._record()
+        except Exception:
+            raise
+        except BaseException:  # a signal: what has ended until now stays
+            self._record()
+            raise
         self._record()
 
     def _begun(self, part: Part) -> Part:

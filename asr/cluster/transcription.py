@@ -16,6 +16,7 @@ from asr.cluster.plan import PART_BYTES, Part
 from asr.cluster.reading import Floats, Piece, Reader, failure
 from asr.cluster.writing import Done, Outputs
 from asr.decoding.hypothesis import Hypothesis, Transcript
+from asr.decoding.settings import combined
 from asr.errors import UserError
 from asr.files import InputError
 from asr.inputs import Failure
@@ -64,22 +65,26 @@ class Settings:
 class Result:
     """What became of each file of a part; None where it was not wanted.
 
-    `seconds` says how long the worker waited for audio, recognised and wrote.
+    `seconds` says how long the worker waited for audio, recognised and wrote. Where a signal
+    `stopped` it, what had not been recognised by then is None too.
     """
 
     outcomes: tuple[Done | Failure | None, ...]
     seconds: Mapping[str, float]
+    stopped: BaseException | None = None
 
 
 class Transcriber:
     """Recognises parts and writes their outputs. The model is loaded once, by the first part.
 
-    `heard`, where it is set, is told of seconds of audio as soon as they are recognised.
+    `heard`, where it is set, is told of seconds of audio as soon as they are recognised. A signal
+    that comes meanwhile is raised, or comes with the result of a part where it is `stoppable`.
     """
 
     def __init__(self, settings: Settings, bundle: Bundle | None = None) -> None:
         self.settings = settings
         self.heard: Callable[[float], None] | None = None
+        self.stoppable = False
         self._bundle = bundle
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -92,6 +97,7 @@ class Transcriber:
         reader = self._reader()
         began = time.perf_counter()
         ended: list[Done | Failure | None] = [None] * len(part.files)
+        stopped: BaseException | None = None
         with Outputs(
             Path(settings.folder),
             settings.formats,
@@ -100,7 +106,17 @@ class Transcriber:
             part.files,
             settings.overwrite,
         ) as outputs:
-            for position, heard in self._ended(part, reader):
+            following = self._ended(part, reader)
+            while True:
+                try:
+                    position, heard = next(following)
+                except StopIteration:
+                    break
+                except BaseException as error:
+                    if isinstance(error, Exception) or not self.stoppable:
+                        raise
+                    stopped = error
+                    break
                 if isinstance(heard, Failure):
                     ended[position] = heard
                 else:
@@ -115,7 +131,7 @@ class Transcriber:
             "recognise": recognised - began - reader.waited_s,
             "write": time.perf_counter() - recognised,
         }
-        return Result(tuple(ended), seconds)
+        return Result(tuple(ended), seconds, stopped)
 
     def recognise(self, part: Part) -> list[Heard]:
         """The transcripts of each wanted file, one a channel, or why there are none."""
@@ -136,13 +152,8 @@ class Transcriber:
                 torch.set_num_threads(self.settings.threads)
             bundle = open_model(self.settings.model, _device(self.settings.device))
             if self.settings.decoder:
-                own = bundle.own_decoder
-                name = self.settings.decoder.get("name")
-                if name is not None and name != own["name"]:
-                    own = {}
-                elif name is None and own["name"] == "greedy":
-                    own = {"name": "beam"}
-                bundle.search = bundle.build_decoder({**own, **self.settings.decoder})
+                settings = combined(bundle.own_decoder, self.settings.decoder)
+                bundle.search = bundle.build_decoder(settings)
             self._bundle = bundle
         return self._bundle
 

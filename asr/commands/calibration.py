@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from asr.commands.decoders import CALIBRATION
+from asr.commands.decoders import CALIBRATION, label
 from asr.commands.references import confidences
 from asr.commands.validation import Validation
 from asr.decoding.confidence import Calibration, NotCalibratedError
@@ -44,7 +44,7 @@ def calibrated(validation: Validation, settings: dict[str, Any]) -> dict[str, An
     """
     others = {key: value for key, value in settings.items() if key != CALIBRATION}
     stamp = validation.stamp(others)
-    file = validation.folder / f"calibration-{settings['name']}{validation.suffix}.json"
+    file = validation.folder / f"calibration-{label(settings)}{validation.suffix}.json"
     kept = validation.kept(file, stamp, "its calibration is that")
     try:
         found = Found(**kept) if kept else _fit(validation, others, stamp, file)

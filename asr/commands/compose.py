@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import re
+import shlex
 import types
 import typing
 from typing import Any
 
 from asr import config as settings
+from asr.decoding.settings import FILES
 from asr.errors import UserError, nearest
 from asr.recipes import package_folder, searched_folders
 
@@ -63,7 +66,7 @@ def compose(arguments: list[str]) -> settings.Config:
         known = {**in_order, **leaves, **dict.fromkeys(available)}
         overrides = [_quoted(word) for word in values]
         for word, override in zip(values, _parsed(overrides), strict=True):
-            _check_override(word, override, known)
+            _check_override(word, override, known, chosen)
         tree = OmegaConf.to_container(_hydra(chosen + overrides), resolve=True)
     except YAMLError as error:
         raise UserError(f"A settings file is not YAML: {' '.join(str(error).split())}") from error
@@ -72,6 +75,9 @@ def compose(arguments: list[str]) -> settings.Config:
     assert isinstance(tree, dict)
     for free in ("model", "decoder"):
         tree[free] = _arguments(free, offered[free], tree[free])
+    for key in FILES.keys() & tree["decoder"].keys():
+        if tree["decoder"][key] is not None:  # no shell reads a ~ behind the =
+            tree["decoder"][key] = os.path.expanduser(tree["decoder"][key])
     recipe = tree["recipe"]
     if isinstance(recipe, dict) and isinstance(recipe.get("options"), dict):
         defaults = offered["recipe"]["options"]
@@ -187,9 +193,12 @@ def _escaped(text: str) -> str:
     return "\\'".join([*inner, parts[-1]]) + tail * 2
 
 
+_FILES = {f"decoder.{key}" for key in FILES}  # whose types are their files' in conf/decoder/
+
+
 def is_text(key: str) -> bool:
     """Whether a setting's value is a text, which is taken as it was typed."""
-    return _types().get(key) in (str, str | None)
+    return _types().get(key) in (str, str | None) or key in _FILES
 
 
 def _quoted(word: str) -> str:
@@ -210,11 +219,18 @@ def _parsed(words: list[str]) -> list[Override]:
         try:
             parsed += parser.parse_overrides([word])
         except OverrideParseException as error:
-            raise UserError(f"{word!r} cannot be read: put quotes around the value.") from error
+            key, _, value = word.partition("=")
+            quoted = f"{key}='{_escaped(value)}'"
+            shown = shlex.quote(quoted) if re.search(r'[$`"\\!]', quoted) else f'"{quoted}"'
+            raise UserError(
+                f"{word!r} cannot be read: a text stands in quotes of its own, {shown}."
+            ) from error
     return parsed
 
 
-def _check_override(word: str, override: Override, known: dict[str, Any]) -> None:
+def _check_override(
+    word: str, override: Override, known: dict[str, Any], chosen: list[str]
+) -> None:
     """The key must be there, and get one value."""
     if override.is_sweep_override():
         raise UserError(SEVERAL.format(word))
@@ -224,10 +240,29 @@ def _check_override(word: str, override: Override, known: dict[str, Any]) -> Non
         names += _leaves(value, f"{key}.")
     for name in names:
         if name not in known:
+            _check_elsewhere(name, known, chosen)
             last = name.rpartition(".")[2]
             same = [one for one in known if one.rpartition(".")[2] == last]
             offer = f" Did you mean {same[0]!r}?" if same else nearest(name, known)
             raise UserError(f"No setting is called {name!r}.{offer} --cfg job prints all settings.")
+
+
+def _check_elsewhere(key: str, known: dict[str, Any], chosen: list[str]) -> None:
+    """Refuse what the decoder, or the model, does not have, and another one has."""
+    group, _, name = key.partition(".")
+    if group not in ("decoder", "model"):
+        return
+    others = [word for word in chosen if _key(word) != group]
+    having = [
+        f"{group}={choice}"
+        for choice in groups()[group]
+        if name in _hydra([*others, f"{group}={choice}"])[group]
+    ]
+    if having:
+        raise UserError(
+            f"{group}={known.get(f'{group}.name')} has no setting {name!r}: give"
+            f" {' or '.join(having)} with it."
+        )
 
 
 def _typed(hint: Any, value: Any, key: str) -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from asr.commands import calibration, decoders, weights
+from asr.commands.decoder_options import left_out
 from asr.commands.devices import choose_device
 from asr.commands.hypotheses import Decoded, decode
 from asr.commands.references import references, results
@@ -60,6 +61,9 @@ def evaluate(config: Config) -> int:
     bundle = _load(folder, config)
     digest = bundle.digest
     settings = decoders.settings_of(config)
+    label = decoders.label(settings)
+    if settings["name"] == decoders.OWN:
+        settings = bundle.own_decoder
     validation = Validation(config, bundle, corpus, notes)
     if decoders.asked_to(config, "tune"):
         settings = weights.tuned(validation, settings)
@@ -72,34 +76,40 @@ def evaluate(config: Config) -> int:
         decoder=digested(settings),
         normaliser=corpus.normaliser,
     )
-    name = f"{config.split}-{config.decoder['name']}" + ("" if own else f"-{digest[:8]}")
+    name = f"{config.split}-{label}" + ("" if own else f"-{digest[:8]}")
     target = run / "eval" / name
     earlier = record.read_earlier(target)
-    if earlier:
-        why = record.why_again(earlier, stamp)
-        if not why:
-            console.print(
-                f"Evaluated already: {earlier.rate_name.upper()} {percent(earlier.rate)},"
-                f" see {target}",
-                soft_wrap=True,
-            )
-            _keep(config, folder, settings, notes)
-            return 0
-        notes.print(f"Evaluating again: {why}.", soft_wrap=True)
-
+    why = record.why_again(earlier, stamp) if earlier else ""
+    if earlier and not why:
+        console.print(
+            f"Evaluated already: {earlier.rate_name.upper()} {percent(earlier.rate)}, see {target}",
+            soft_wrap=True,
+        )
+        _keep(config, folder, settings, notes)
+        return 0
     bundle.search = bundle.build_decoder(settings)
+    if why:
+        notes.print(f"Evaluating again: {why}.", soft_wrap=True)
+    _say_left_out(settings, bundle, notes)
     decoded = decode(bundle, split, notes)
-    metrics, found, report = _scored(config, folder, bundle, corpus, decoded, stamp)
+    title = f"{config.recipe.name} · {config.split} · {label}"
+    metrics, found, report = _scored(title, config, folder, bundle, corpus, decoded, stamp)
     record.write(target, metrics, found, report)
     if own and not decoded.failures:
-        _add_score(folder, metrics)
+        _add_score(folder, metrics, label)
     _keep(config, folder, settings, notes)
     _show(report, target, decoded, console)
     return 1 if decoded.failures else 0
 
 
 def _scored(
-    config: Config, folder: Path, bundle: Bundle, corpus: Corpus, decoded: Decoded, stamp: Stamp
+    title: str,
+    config: Config,
+    folder: Path,
+    bundle: Bundle,
+    corpus: Corpus,
+    decoded: Decoded,
+    stamp: Stamp,
 ) -> tuple[Metrics, list[Result], Report]:
     """What was decoded against what was said, and all that is known besides."""
     split, left_out = corpus.split(config.split), _left_out(corpus, config)
@@ -115,7 +125,7 @@ def _scored(
     command = shlex.join(["asr", *sys.argv[1:]])
     hardware = _hardware(bundle)
     report = build(
-        f"{config.recipe.name} · {config.split} · {config.decoder['name']}",
+        title,
         [result.scored for result in found],
         facts=[
             ("audio", f"{audio_s / 60:.1f} minutes"),
@@ -241,12 +251,20 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _add_score(folder: Path, metrics: Metrics) -> None:
+def _add_score(folder: Path, metrics: Metrics, label: str) -> None:
     from asr.bundle import add_score
 
     content = metrics.to_dict()
     score = {key: content[key] for key in KEPT if key in content}
-    add_score(folder, {**score, "decoder": metrics.stamp.decoder["name"]})
+    add_score(folder, {**score, "decoder": label})
+
+
+def _say_left_out(settings: dict[str, Any], bundle: Bundle, notes: Console) -> None:
+    """Say which words of a lexicon cannot be heard."""
+    if isinstance(settings.get("lexicon"), str):
+        line = left_out(settings["lexicon"], bundle.normaliser)
+        if line:
+            notes.print(line, soft_wrap=True, markup=False)
 
 
 def _keep(config: Config, folder: Path, settings: dict[str, Any], notes: Console) -> None:

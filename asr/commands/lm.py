@@ -182,10 +182,13 @@ def _write(model: NgramModel, target: Path) -> None:
 
 def _counts(counts: Counts, kind: str, closed: bool) -> str:
     different = len(counts.words) - 3  # without <s>, </s> and <unk>
-    line = f"{counts.sentences:,} sentences, {counts.tokens:,} {kind}, {different:,} different"
+    line = f"{counts.sentences:,} sentences, {counts.tokens:,} {kind}"
     if not closed:
-        return line
-    return f"{line} in the vocabulary; {counts.unknown:,} of the text are not, and are unknown"
+        return f"{line}, {different:,} different"
+    return (
+        f"{line}, of which {counts.unknown:,} are outside the vocabulary of {different:,} and count"
+        " as <unk>"
+    )
 
 
 def _summary(model: NgramModel) -> str:

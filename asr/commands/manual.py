@@ -95,10 +95,12 @@ _CONFIGURED = {
     "evaluate": (
         "Score a model on a split: word error rate with its interval.",
         "Decodes the split with the run's model, or with bundle=MODEL, and writes metrics.json,"
-        " hypotheses.jsonl and a report to runs/RECIPE/NAME/eval/SPLIT-DECODER/.",
+        " hypotheses.jsonl and a report to runs/RECIPE/NAME/eval/SPLIT-DECODER/. decoder=own"
+        " decodes as asr transcribe does with the model.",
         (
             "asr evaluate recipe=an4",
             "asr evaluate recipe=an4 split=validation",
+            "asr evaluate recipe=an4 decoder=own",
             "asr evaluate -m recipe=an4 name=base,small",
             "asr evaluate recipe=fsdd bundle=runs/an4/base/model",
         ),

@@ -74,7 +74,7 @@ def add_evaluation(figures: Figures, config: Config, since_s: float = 0.0) -> Fi
     there under several digests: the newest counts.
     """
     folder = run_folder(config) / "eval"
-    name = f"{config.split}-{config.decoder['name']}"
+    name = f"{config.split}-{decoders.label(config.decoder)}"
     files = folder.glob(f"{name}*/{METRICS}") if config.bundle else [folder / name / METRICS]
     found = [one for file in files if (one := _read(file)) and one.is_of(config)]
     newest = max(found, key=lambda one: one.date_s, default=None)

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asr import registry
 from asr.cluster.executor import Executor, LocalExecutor, Lost, ProcessExecutor, RayExecutor
 from asr.cluster.job import Job
 from asr.cluster.journal import FOLDER, Journal, partial_folder
@@ -20,6 +19,7 @@ from asr.cluster.nodes import check_nodes
 from asr.cluster.plan import Choice, File, Plan, parts_of, survey
 from asr.cluster.ray import import_ray
 from asr.cluster.transcription import Settings, Transcriber
+from asr.commands import decoder_options
 from asr.commands.account import (
     SPEED,
     account,
@@ -80,8 +80,16 @@ def transcribe(options: Options) -> int:
     Raises:
         UserError: there is no such model, nothing to transcribe, or the output cannot be written.
     """
+    try:
+        return _transcribe(options)
+    except UserError as error:
+        raise UserError(decoder_options.as_options(str(error))) from error
+
+
+def _transcribe(options: Options) -> int:
     _check(options)
     check_model(options.model)  # a wrong model costs no second of loading torch
+    _check_decoder(options)
     recordings, failures = find_recordings(options.inputs)
     if not recordings and not failures:
         places = [
@@ -91,7 +99,7 @@ def transcribe(options: Options) -> int:
         raise UserError(f"There is no audio in {', '.join(places)}: see docs/transcribing.md.")
     if not recordings and all(failure.reason == "missing" for failure in failures):
         raise UserError(f"Nothing to transcribe: {failures[0].detail}.")
-    _say_if_phones(options)
+    _say_what_is_decoded(options)
     if options.output is None:
         return _print(options, recordings, failures)
     return _write(options, Path(options.output), recordings, failures)
@@ -101,9 +109,6 @@ def _check(options: Options) -> None:
     """Raises where the options contradict one another or cannot be had."""
     if options.channels not in ("mix", "split"):
         raise UserError(f"--channels {options.channels}: it can be mix or split.")
-    decoder = options.decoder.get("name")
-    if decoder is not None and decoder not in registry.names("decoders"):
-        registry.find("decoders", decoder)  # which says what there is
     if options.device not in ("auto", "cpu", "gpu"):
         raise UserError(f"--device {options.device}: it can be auto, cpu or gpu.")
     for name, value in (("--max-hours", options.max_hours), ("--timeout", options.timeout_s)):
@@ -126,10 +131,22 @@ def _check(options: Options) -> None:
         raise UserError(f"{options.output} is a file: -o names a folder.")
 
 
-def _say_if_phones(options: Options) -> None:
+def _check_decoder(options: Options) -> None:
+    """Raises where the options of the decoder make no sense."""
+    named = pipeline_name(options.model)
+    own = {"name": "greedy"} if named else read_description(Path(options.model))["decoder"]
+    decoder_options.check(options.decoder, own, options.formats)
+
+
+def _say_what_is_decoded(options: Options) -> None:
+    """Say what a person may not expect: phones, or a lexicon without some of its words."""
     if options.quiet or pipeline_name(options.model):
         return
     description = read_description(Path(options.model))
+    if "lexicon" in options.decoder:
+        line = decoder_options.left_out(options.decoder["lexicon"], description["normaliser"])
+        if line:
+            print(f"asr: {line}", file=sys.stderr)
     # Searches make words of phones; other options than its name ask for one.
     other = options.decoder.get("name", "beam") if options.decoder else None
     decoder = other or description["decoder"].get("name")
@@ -240,6 +257,7 @@ def _work(
     in_process = isinstance(executor, LocalExecutor)
     if in_process:
         transcriber.heard = tally.heard
+        transcriber.stoppable = True
     with executor:
         if isinstance(executor, RayExecutor):
             inputs = [file.recording.path for file in plan.totals.sample]
@@ -310,6 +328,7 @@ def _identity(options: Options) -> str:
 
 def _weights_of(name: str) -> str:
     """A recogniser of torchaudio's, with the size of its weights once they are there."""
+    from asr import registry
     from asr.pipelines import weights_file
 
     path = weights_file(registry.find("pipelines", name))

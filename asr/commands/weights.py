@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from rich.progress import track
 
-from asr.commands.decoders import CALIBRATION, WEIGHTS
+from asr.commands.decoders import CALIBRATION, WEIGHTS, label
 from asr.commands.validation import Validation
 from asr.errors import UserError
 from asr.files import replace_folder
@@ -53,7 +53,7 @@ def tuned(validation: Validation, settings: dict[str, Any]) -> dict[str, Any]:
         raise UserError("decoder.tune=true needs a language model to weigh: give decoder.lm=FILE.")
     others = {key: value for key, value in settings.items() if key not in LEFT_OPEN}
     stamp = validation.stamp(others)
-    folder = validation.folder / f"weights-{settings['name']}{validation.suffix}"
+    folder = validation.folder / f"weights-{label(settings)}{validation.suffix}"
     kept = validation.kept(folder / FOUND, stamp, "its weights are those")
     found = Weights(**kept) if kept else _search(validation, settings, stamp, folder)
     validation.notes.print(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from asr.decoding.readings import LABEL, PEAK, SHARE, START, WORD_BEFORE, readin
 from asr.decoding.settings import check_counts, check_scores, check_thresholds
 from asr.decoding.words import timed_units, words_of
 from asr.errors import UserError
+from asr.kernels import compiling
 from asr.language.ngram import NgramModel
 from asr.units.phones import PhoneUnits
 from asr.units.symbols import Units
@@ -145,6 +147,9 @@ class BeamDecoder:
         # About as long each; copied, since for other strides Numba would compile all of it again.
         shares = [order[worker::workers].copy() for worker in range(workers)]
         nbests: list[list[Hypothesis]] = [[] for _ in frames]
+        if not readings.signatures:
+            with compiling("the search"):
+                self._readings(logs[:, :0], np.zeros_like(frames), shares[0])
         if workers == 1:
             self._read(logs, frames, shares[0], nbests)
         else:
@@ -164,17 +169,7 @@ class BeamDecoder:
         nbests: list[list[Hypothesis]],
     ) -> None:
         """Put the hypotheses of `chosen` utterances into `nbests`."""
-        steps, sure, found, scores = readings(
-            emissions,
-            lengths,
-            chosen,
-            self.nbest,
-            self._labels,
-            self._trie,
-            self._ngrams,
-            self._hotwords,
-            self._options,
-        )
+        steps, sure, found, scores = self._readings(emissions, lengths, chosen)
         for (utterance, first, after, last_word, whole, placed), score in zip(
             found.tolist(), scores.tolist(), strict=True
         ):
@@ -191,6 +186,19 @@ class BeamDecoder:
             nbests[utterance].append(Hypothesis(text, score, words))
         for utterance in chosen:
             nbests[utterance] = nbests[utterance] or [Hypothesis("", -math.inf)]
+
+    def _readings(self, emissions: np.ndarray, lengths: np.ndarray, chosen: np.ndarray) -> Any:
+        return readings(
+            emissions,
+            lengths,
+            chosen,
+            self.nbest,
+            self._labels,
+            self._trie,
+            self._ngrams,
+            self._hotwords,
+            self._options,
+        )
 
     def _words(
         self,

@@ -81,7 +81,7 @@ class FlashlightDecoder:
         except ImportError as error:
             raise UserError(
                 f"decoder=flashlight needs flashlight-text ({error}): "
-                "pip install 'asr[flashlight]'."
+                "pip install '.[flashlight]' in the folder of asr."
             ) from None
         check_counts(beam=beam, nbest=nbest, tokens=tokens)
         check_scores(alpha=alpha, beta=beta)

@@ -56,13 +56,18 @@ class HotwordList:
             if not phrase:
                 raise UserError(f"{where}: {written.strip()!r} has nothing to hear in it.")
             unknown = sorted(set(phrase) - alphabet - {SPACE}) if alphabet is not None else []
+            advice = "take the line out"
+            if not tab and _is_number(written.split()[-1]):
+                advice = f"if {written.split()[-1]} is the phrase's weight, write a tab before it"
             if unknown:
-                raise UserError(f"{where}: the model cannot spell {unknown[0]!r} of {phrase!r}.")
+                raise UserError(
+                    f"{where}: the model cannot spell {unknown[0]!r} of {phrase!r}: {advice}."
+                )
             unheard = [word for word in phrase.split() if words is not None and word not in words]
             if unheard:
                 raise UserError(
-                    f"{where}: {unheard[0]!r} is none of the words that can be heard: take the line"
-                    " out, or add the word to decoder.lexicon."
+                    f"{where}: {unheard[0]!r} is none of the words that can be heard: {advice}, or"
+                    " add the word to the lexicon."
                 )
             weights[phrase] = _number(own, where) if tab else weight
         if not weights:
@@ -125,11 +130,14 @@ def no_hotwords() -> states.Hotwords:
     return states.Hotwords(np.zeros((0, 0), np.int32), np.zeros(0), np.zeros(0), 0)
 
 
-def _number(written: str, where: str) -> float:
+def _is_number(written: str) -> bool:
     try:
-        weight = float(written)
+        return bool(np.isfinite(float(written)))
     except ValueError:
-        weight = np.nan
-    if not np.isfinite(weight):
+        return False
+
+
+def _number(written: str, where: str) -> float:
+    if not _is_number(written):
         raise UserError(f"{where}: the weight {written.strip()!r} is no number.")
-    return weight
+    return float(written)

@@ -17,7 +17,11 @@ class Word:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One reading of an utterance. `score` is the natural log of its probability or path score."""
+    """One reading of an utterance.
+
+    `score` is a natural log: greedily, of the probability of the likeliest path; of a search, of
+    the text's probability and what language model, words and hotwords add, which may be above 0.
+    """
 
     text: str
     score: float

@@ -25,31 +25,36 @@ class Entry:
 class Lexicon:
     """The words of a file, each with one pronunciation or several, or none.
 
-    `source` names the file in messages.
+    `source` names the file in messages. `left_out` are those of its entries, as the file writes
+    them, that are no word of a text, or several.
     """
 
     source: str
     entries: tuple[Entry, ...]
+    left_out: tuple[Entry, ...] = ()
 
     @classmethod
     def read(cls, path: str | Path, normaliser: str) -> Lexicon:
         """Read a list of words, or a CMU-style dictionary, plain or gzipped.
 
         Words are written as the normaliser of that name writes texts; what is then no word, or
-        several, is left out, and so are symbols such as `<sil>`.
+        several, is left out, and so are symbols such as `<sil>`, which nobody says.
 
         Raises:
             UserError: the file cannot be read, or holds no word.
         """
         entries: dict[tuple[str, tuple[str, ...]], Entry] = {}
+        left_out = []
         for line in pronunciations.read(path, "lexicon"):
             word = normalise(normaliser, line.word)
             if len(word.split()) == 1:
                 entry = Entry(word, line.phones, line.number)
                 entries.setdefault((entry.word, entry.phones), entry)
+            else:
+                left_out.append(Entry(line.word, line.phones, line.number))
         if not entries:
             raise UserError(f"The lexicon {path} holds no words: a word a line, then its phones.")
-        return cls(str(path), tuple(entries.values()))
+        return cls(str(path), tuple(entries.values()), tuple(left_out))
 
     @classmethod
     def of_units(cls, units: PhoneUnits) -> Lexicon:

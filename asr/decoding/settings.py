@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from asr.errors import UserError
+from asr.errors import DamagedError, UserError
 from asr.files import InputError, digest_file, resolve_inside, write_atomically
 
 # The settings that name a file, and how that is called in a bundle.
@@ -46,6 +46,20 @@ def check_thresholds(**thresholds: float) -> None:
     for name, value in thresholds.items():
         if not value >= 0:
             raise UserError(f"decoder.{name}={value} must be 0 or more.")
+
+
+def combined(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's own settings, changed by those that are given.
+
+    A decoder of another name has nothing of the model's own. Where settings are given to a model
+    that decodes greedily, and no name, they are of beam search.
+    """
+    name = given.get("name")
+    if name is not None and name != own["name"]:
+        return dict(given)
+    if name is None and own["name"] == "greedy":
+        return {"name": "beam", **given}
+    return {**own, **given}
 
 
 def digested(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,9 +122,11 @@ def resolved(settings: Mapping[str, Any], folder: Path | None) -> dict[str, Any]
         try:
             path = resolve_inside(folder, str(value["file"]))
         except InputError as error:
-            raise UserError(f"{folder}: {error}: the bundle is damaged.") from None
+            raise DamagedError(
+                f"{error}, and the model's decoder needs it: copy the model's folder again."
+            ) from None
         if digest_file(path) != value["digest"]:
-            raise UserError(
+            raise DamagedError(
                 f"{path} is not the file that the bundle was written with: copy the folder again."
             )
         found[key] = str(path)

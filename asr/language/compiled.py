@@ -138,7 +138,7 @@ def _map(path: str | Path, header: Any, name: str, begin: int, size: int) -> NDA
     if offset + length * dtype.itemsize > size:
         raise ValueError(f"it is cut off in its array {name!r}")
     # Plain arrays: compiled functions know them better than np.memmap, which they are views of.
-    return np.asarray(np.memmap(path, dtype, "r", offset, (length,)))
+    return np.asarray(np.memmap(path, dtype, "c", offset, (length,)))
 
 
 def _damaged(path: str | Path, fault: str) -> UserError:

@@ -12,6 +12,7 @@ import re
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -77,7 +78,7 @@ def dies(item: str) -> str:
 
 def hangs(item: str) -> str:
     note(item)
-    if item == "hung":
+    if item in ("hung", "asked"):
         HUNG.match("a" * 60 + "b")  # for years, and no other thread of the process gets to run
     return item.upper()
 
@@ -184,8 +185,32 @@ def lost_node(cluster: Cluster, executor: RayExecutor, node: Any) -> dict[str, A
     }
 
 
+class Stop(BaseException):
+    """As the handler of a command raises it."""
+
+
+def stop(number: int, frame: object) -> None:
+    raise Stop(number)
+
+
+def asked_to_stop(executor: RayExecutor) -> int:
+    """The signal that ended the work; it comes while Ray waits for an item."""
+
+    def ask() -> None:
+        wait_for("asked")
+        os.kill(os.getpid(), signal.SIGINT)  # for SIGTERM a node of the cluster has its own answer
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        list(executor.map(hangs, ["asked"]))
+    except Stop as stopped:
+        return int(stopped.args[0])
+    return 0
+
+
 def main() -> dict[str, Any]:
     found: dict[str, Any] = {}
+    signal.signal(signal.SIGINT, stop)
     import_ray()  # which silences it
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
@@ -213,6 +238,8 @@ def main() -> dict[str, Any]:
         asr.__version__ = "9.9"
         found["another version"] = error(check)
         found["lost node"] = lost_node(cluster, executor, node)
+        found["asked to stop"] = asked_to_stop(executor)
+        found["asked process gone"] = gone("asked")
         stopped = executor.map(where, itertools.count(FIRST))
         next(stopped)
         stopped.close()

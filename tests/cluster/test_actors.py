@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,8 @@ def test_a_lost_node_costs_the_item_it_worked_on_and_one_that_comes_is_used(
 
 def test_leaving_early_ends_the_processes(found: dict[str, Any]) -> None:
     assert found["stopped process gone"]
+
+
+def test_a_signal_while_ray_waits_is_answered_as_anywhere(found: dict[str, Any]) -> None:
+    assert found["asked to stop"] == signal.SIGINT
+    assert found["asked process gone"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +272,36 @@ def test_a_stop_in_the_middle_leaves_what_is_recorded(
     worker, watched, _ = run(tmp_path / "out", given)
     assert worker.calls == [["g"]]
     assert list(watched.outcomes) == ["g"]
+
+
+def test_what_a_part_had_done_when_a_signal_stopped_it_is_recorded(
+    tmp_path: Path, recordings: Callable[..., list[Recording]]
+) -> None:
+    class Stopped(Worker):
+        def __call__(self, part: Part) -> Result:
+            result = super().__call__(part)
+            if part.files[0].recording.name != "d":
+                return result
+            return replace(result, outcomes=(result.outcomes[0], None, None), stopped=Asked())
+
+    class Asked(BaseException):
+        pass
+
+    given = recordings(*NAMES)
+    with Journal(tmp_path / "out") as journal:
+        plan = Plan(given, journal, "s", Choice(), 255)
+        _, second, _ = plan.parts()
+        here = LocalExecutor()
+        for _ in range(PART_LOSSES):
+            job = Job(plan, journal, Stopped(), here, here, Watched(), True)  # type: ignore[arg-type]
+            with pytest.raises(Asked):
+                job.run()
+        assert journal.begun(second.key) == 0  # a part that is stopped has not been lost
+        done = [recording.name for recording in given if journal.find(recording.path)]
+        assert done == ["a", "b", "c", "d"]
+    worker, watched, _ = run(tmp_path / "out", given)
+    assert worker.calls == [["d", "e", "f"], ["g"]]
+    assert list(watched.outcomes) == ["e", "f", "g"]
 
 
 def test_parts_are_small_when_they_travel(recordings: Callable[..., list[Recording]]) -> None:

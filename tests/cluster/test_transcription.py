@@ -24,6 +24,8 @@ from asr.errors import UserError
 from asr.files import digest_file
 from asr.inputs import Failure, Recording
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 RATE_HZ = 16_000
 
 
@@ -117,6 +119,41 @@ def test_a_batch_of_which_one_file_is_wanted_is_computed_whole_and_others_not_at
     files = tuple(replace(f, wanted=number == 3) for number, f in enumerate(part.files))
     transcriber.recognise(Part(files))
     assert batches == [["1", "3"]]
+
+
+def test_a_signal_leaves_what_has_been_recognised_and_what_goes_on_gives_the_same(
+    tiny_bundle: Bundle, part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH_S", 1.5)  # 0.4 0.5 | 0.8 | 1.0 | 1.3, with padding
+    with Journal(tmp_path / "quiet") as journal:
+        Transcriber(settings_of(tmp_path / "quiet", journal), tiny_bundle)(part)
+    original = tiny_bundle.recognise
+
+    def recognise(waveforms: list[np.ndarray], sources: list[str]) -> object:
+        if "4" in (Path(source).stem for source in sources):
+            raise KeyboardInterrupt
+        return original(waveforms, sources)
+
+    monkeypatch.setattr(tiny_bundle, "recognise", recognise)
+    out = tmp_path / "out"
+    with Journal(out) as journal:
+        transcriber = Transcriber(settings_of(out, journal), tiny_bundle)
+        with pytest.raises(KeyboardInterrupt):
+            transcriber(part)
+        assert list(out.glob("[0-9]*")) == []
+        transcriber.stoppable = True
+        result = transcriber(part)
+        assert isinstance(result.stopped, KeyboardInterrupt)
+        ended = [isinstance(outcome, Done) for outcome in result.outcomes]
+        assert ended == [False, True, True, True, False]
+        assert {path.stem for path in out.glob("[0-9]*")} == {"1", "2", "3"}
+        assert [path for path in (out / FOLDER / "partial").rglob("*") if path.is_file()] == []
+        monkeypatch.setattr(tiny_bundle, "recognise", original)
+        files = zip(part.files, ended, strict=True)
+        left = Part(tuple(replace(file, wanted=not done) for file, done in files))
+        assert transcriber(left).stopped is None
+    for name in (f"{number}.{kind}" for number in range(5) for kind in ("txt", "json")):
+        assert (out / name).read_bytes() == (tmp_path / "quiet" / name).read_bytes()
 
 
 def test_a_file_that_somebody_writes_meanwhile_is_a_failure(

@@ -31,6 +31,8 @@ from asr.errors import UserError
 from asr.scoring.confidence import reliability
 from asr.utterance import Listing, Utterance
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 MODEL = Path("runs/an4/base/model")
 RECORDINGS = 12
 LM = """\\data\\
@@ -163,15 +165,15 @@ def test_what_has_been_calibrated_is_not_again_until_something_changes(
 def test_weights_are_found_first_and_the_calibration_with_them() -> None:
     words = ("decoder=beam", "decoder.lm=lm.arpa", "decoder.tune=true", "decoder.calibrate=true")
     assert run(*words) == 0
-    tuned = json.loads(Path("runs/an4/base/weights-beam/weights.json").read_text())
-    found = json.loads(Path("runs/an4/base/calibration-beam.json").read_text())
+    tuned = json.loads(Path("runs/an4/base/weights-beam-lm/weights.json").read_text())
+    found = json.loads(Path("runs/an4/base/calibration-beam-lm.json").read_text())
     pair = {key: tuned[key] for key in ("alpha", "beta")}
     assert {key: found["stamp"]["decoder"][key] for key in pair} == pair
-    decoder = metrics("runs/an4/base/eval/test-beam")["stamp"]["decoder"]
+    decoder = metrics("runs/an4/base/eval/test-beam-lm")["stamp"]["decoder"]
     assert {key: decoder[key] for key in pair} == pair
     assert decoder["calibration"]["slope"] == found["slope"]
     given = tuple(f"decoder.{key}={value}" for key, value in pair.items())
-    found_file = Path("runs/an4/base/calibration-beam.json")
+    found_file = Path("runs/an4/base/calibration-beam-lm.json")
     before = found_file.read_bytes()
     run("decoder=beam", "decoder.lm=lm.arpa", *given, "decoder.calibrate=true")
     assert found_file.read_bytes() == before  # the same, however the weights were given

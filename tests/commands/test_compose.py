@@ -118,6 +118,8 @@ def test_training_on_everything_is_a_run_of_its_own_name() -> None:
 )
 def test_a_path_comes_out_as_it_was_typed(path: str) -> None:
     assert compose(["recipe=an4", f"recipe.root={path}"]).recipe.root == path
+    decoder = compose(["recipe=an4", "decoder=beam", f"decoder.lexicon={path}"]).decoder
+    assert decoder["lexicon"] == str(Path(path).expanduser())
 
 
 @pytest.mark.parametrize(
@@ -163,6 +165,20 @@ def test_a_path_comes_out_as_it_was_typed(path: str) -> None:
         (["recipe=an4", "+new=1"], "'+new' is no setting's name."),
         (["recipe=an4", "~model"], "'~model' is not a setting"),
         (["recipe=an4", "model.hidden=(("], "'model.hidden=((' cannot be read"),
+        (["recipe=an4", "model.hidden=~/x"], "in quotes of its own, \"model.hidden='~/x'\"."),
+        (
+            ["recipe=an4", "decoder.lm=x"],
+            "decoder=greedy has no setting 'lm': give decoder=beam or",
+        ),
+        (
+            ["recipe=an4", "decoder=flashlight", "decoder.hotwords=x"],
+            "'hotwords': give decoder=bea",
+        ),
+        (
+            ["recipe=an4", "model=gru", "model.heads=2"],
+            "model=gru has no setting 'heads': give mod",
+        ),
+        (["recipe=an4", "decoder.lmm=x"], "No setting is called 'decoder.lmm'."),
         (["recipe=an4", "recipe.root=${nothing}"], "nothing"),
     ],
 )

@@ -33,6 +33,8 @@ from asr.errors import UserError
 from asr.units.phones import PhoneUnits
 from asr.utterance import Listing, Utterance
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 MODEL = Path("runs/an4/base/model")
 TEXTS = {"one": "nine a b", "two": "c c", "three": "b", "four": "a nine"}
 BIGRAM = """\\data\\
@@ -100,8 +102,8 @@ def read(path: str) -> Any:
     return json.loads(Path(path).read_text())
 
 
-def hypotheses() -> list[str]:
-    lines = Path("runs/an4/base/eval/test-beam/hypotheses.jsonl").read_text().splitlines()
+def hypotheses(decoder: str = "beam-lm-words") -> list[str]:
+    lines = Path(f"runs/an4/base/eval/test-{decoder}/hypotheses.jsonl").read_text().splitlines()
     return [json.loads(line)["hypothesis"] for line in lines]
 
 
@@ -110,7 +112,11 @@ WITH_FILES = ("decoder.lm=lm.arpa", "decoder.lexicon=words.txt")
 
 def test_a_lexicon_decides_which_words_are_heard() -> None:
     assert run("decoder.lexicon=words.txt") == 0
-    assert {word for text in hypotheses() for word in text.split()} <= {"nine", "a", "b"}
+    assert {word for text in hypotheses("beam-words") for word in text.split()} <= {
+        "nine",
+        "a",
+        "b",
+    }
 
 
 def test_another_content_of_a_file_is_another_decoder(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,11 +129,71 @@ def test_another_content_of_a_file_is_another_decoder(capsys: pytest.CaptureFixt
     assert {word for text in hypotheses() for word in text.split()} <= {"nine"}
 
 
+def test_a_decoder_that_cannot_be_made_is_refused_before_anything_else_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(*WITH_FILES)
+    Path("words.txt").write_text("NINE\nA\nX\n")
+    capsys.readouterr()
+    with pytest.raises(UserError, match=r"words\.txt:3: the model cannot spell 'x'"):
+        run(*WITH_FILES)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_entries_of_a_lexicon_that_are_no_single_word_are_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("words.txt").write_text("NINE\nA%%B\n")
+    run("decoder.lexicon=words.txt")
+    assert (
+        "words.txt: 1 left out, since texts write them as several words or none: 'A%%B' (line 2)\n"
+    ) in capsys.readouterr().err
+
+
+def test_each_language_model_and_lexicon_has_results_and_weights_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("more").mkdir()
+    Path("more/other 2.arpa").write_text(BIGRAM.replace("-0.5", "-0.4"))
+    other = ("decoder.lm=more/other 2.arpa",)
+    run(*WITH_FILES, "decoder.tune=true")
+    run(*other, "decoder.tune=true")
+    run("decoder.lexicon=words.txt")
+    run()
+    folders = {path.name for path in Path("runs/an4/base/eval").iterdir()}
+    assert folders == {"test-beam-lm-words", "test-beam-other_2", "test-beam-words", "test-beam"}
+    scores = [score["decoder"] for score in asr.load(MODEL).scores]
+    assert scores == ["beam-lm-words", "beam-other_2", "beam-words", "beam"]
+    monkeypatch.delattr(weights, "_search")  # neither is looked for again
+    capsys.readouterr()
+    run(*WITH_FILES, "decoder.tune=true")
+    run(*other, "decoder.tune=true")
+    assert capsys.readouterr().out.count("Evaluated already") == 2
+
+
+def test_the_models_own_decoder_is_scored_as_transcribe_uses_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(*WITH_FILES, "decoder.alpha=0.8", "decoder.beta=1.5", "decoder.keep=true")
+    Path("lm.arpa").unlink()
+    Path("words.txt").unlink()
+    assert evaluate(compose(["recipe=an4", "trainer.threads=1", "decoder=own"])) == 0
+    assert hypotheses("own") == hypotheses()
+    kept = read("runs/an4/base/eval/test-own/metrics.json")["stamp"]["decoder"]
+    assert (kept["name"], kept["alpha"], kept["beta"]) == ("beam", 0.8, 1.5)
+    shutil.copytree(MODEL, tmp_path / "elsewhere")
+    capsys.readouterr()
+    words = ["recipe=an4", "trainer.threads=1", "decoder=own", "bundle=elsewhere"]
+    assert evaluate(compose(words)) == 0
+    digest = asr.load("elsewhere").digest[:8]
+    assert hypotheses(f"own-{digest}") == hypotheses()
+
+
 def test_tuning_tries_every_pair_on_validation_and_test_is_scored_with_the_best(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(*WITH_FILES, "decoder.tune=true") == 0
-    folder = Path("runs/an4/base/weights-beam")
+    folder = Path("runs/an4/base/weights-beam-lm-words")
     found = read(str(folder / "weights.json"))
     with (folder / "surface.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -135,13 +201,13 @@ def test_tuning_tries_every_pair_on_validation_and_test_is_scored_with_the_best(
     for row in rows:
         pair = (f"decoder.alpha={row['alpha']}", f"decoder.beta={row['beta']}")
         run(*WITH_FILES, "split=validation", *pair)
-        metrics = read("runs/an4/base/eval/validation-beam/metrics.json")
+        metrics = read("runs/an4/base/eval/validation-beam-lm-words/metrics.json")
         wrong = sum(metrics[key] for key in ("substitutions", "deletions", "insertions"))
         assert int(row["errors"]) == wrong, row
     fewest = min(int(row["errors"]) for row in rows)
     best = {(float(r["alpha"]), float(r["beta"])) for r in rows if int(r["errors"]) == fewest}
     assert (found["alpha"], found["beta"]) in best
-    stamp = read("runs/an4/base/eval/test-beam/metrics.json")["stamp"]["decoder"]
+    stamp = read("runs/an4/base/eval/test-beam-lm-words/metrics.json")["stamp"]["decoder"]
     assert (stamp["alpha"], stamp["beta"]) == (found["alpha"], found["beta"])
     assert (folder / "surface.png").read_bytes().startswith(b"\x89PNG")
     assert "found on validation" in capsys.readouterr().err
@@ -171,14 +237,14 @@ def test_what_has_been_tuned_is_not_tuned_again_once_the_model_keeps_it(
 
 def test_what_is_found_for_another_model_lies_beside_the_runs_own(tiny_bundle: Bundle) -> None:
     run(*WITH_FILES, "decoder.tune=true")
-    own = Path("runs/an4/base/weights-beam/weights.json").read_bytes()
+    own = Path("runs/an4/base/weights-beam-lm-words/weights.json").read_bytes()
     with torch.no_grad():
         tiny_bundle.network.head.bias += 1.0
     tiny_bundle.save("other")
     run(*WITH_FILES, "decoder.tune=true", "bundle=other")
     digest = asr.load("other").digest[:8]
-    assert Path(f"runs/an4/base/weights-beam-{digest}/weights.json").is_file()
-    assert Path("runs/an4/base/weights-beam/weights.json").read_bytes() == own
+    assert Path(f"runs/an4/base/weights-beam-lm-words-{digest}/weights.json").is_file()
+    assert Path("runs/an4/base/weights-beam-lm-words/weights.json").read_bytes() == own
 
 
 def test_a_model_that_knows_validation_takes_over_the_weights_of_base(
@@ -190,11 +256,11 @@ def test_a_model_that_knows_validation_takes_over_the_weights_of_base(
     with pytest.raises(UserError, match=r"was trained on validation.*name=base"):
         run(*WITH_FILES, "name=all", "decoder.tune=true")
     run(*WITH_FILES, "decoder.tune=true")
-    found = read("runs/an4/base/weights-beam/weights.json")
+    found = read("runs/an4/base/weights-beam-lm-words/weights.json")
     assert run(*WITH_FILES, "name=all", "decoder.tune=true") == 0
-    stamp = read("runs/an4/all/eval/test-beam/metrics.json")["stamp"]["decoder"]
+    stamp = read("runs/an4/all/eval/test-beam-lm-words/metrics.json")["stamp"]["decoder"]
     assert (stamp["alpha"], stamp["beta"]) == (found["alpha"], found["beta"])
-    assert not Path("runs/an4/all/weights-beam").exists()
+    assert not Path("runs/an4/all/weights-beam-lm-words").exists()
     assert "for the run base" in capsys.readouterr().err
 
 
@@ -205,7 +271,7 @@ def test_flashlight_with_letters_has_no_beta_to_find(make_bundle: Callable[..., 
     Path("letters.arpa").write_text(LETTERS)
     words = ["decoder=flashlight", "decoder.lm=letters.arpa", "decoder.tune=true"]
     assert evaluate(compose(["recipe=an4", "trainer.threads=1", *words])) == 0
-    with Path("runs/an4/base/weights-flashlight/surface.csv").open() as stream:
+    with Path("runs/an4/base/weights-flashlight-letters/surface.csv").open() as stream:
         assert [row["beta"] for row in csv.DictReader(stream)] == ["0.0"] * 3
 
 
@@ -254,7 +320,7 @@ def test_a_decoder_is_kept_where_the_same_evaluation_is_there_already(
 def test_a_gzipped_lexicon_is_kept_and_read_again() -> None:
     Path("words.gz").write_bytes(gzip.compress(Path("words.txt").read_bytes()))
     run("decoder.lexicon=words.gz", "decoder.keep=true")
-    heard = hypotheses()
+    heard = hypotheses("beam-words")
     Path("words.gz").unlink()
     assert [one.text for one in asr.load(MODEL).transcribe([f"{id}.wav" for id in TEXTS])] == heard
 
@@ -274,8 +340,12 @@ def test_a_file_of_the_decoder_that_was_changed_is_found_out() -> None:
     with pytest.raises(UserError, match="is not the file that the bundle was written with"):
         asr.load(MODEL)
     listed.unlink()
-    with pytest.raises(UserError, match="does not exist: the bundle is damaged"):
+    with pytest.raises(UserError) as refused:
         asr.load(MODEL)
+    assert str(refused.value) == (
+        f"{listed.resolve()} does not exist, and the model's decoder needs it: copy the model's"
+        " folder again."
+    )
 
 
 def test_transcribe_takes_files_and_readings(capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,7 +353,7 @@ def test_transcribe_takes_files_and_readings(capsys: pytest.CaptureFixture[str])
     decoder = {"lexicon": "words.txt", "nbest": 3}
     assert transcribe(Options(str(MODEL), ["one.wav"], formats=["json"], decoder=decoder)) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert record["text"] == hypotheses()[0]
+    assert record["text"] == hypotheses("beam-words")[0]
     assert record["nbest"][0]["text"] == record["text"]
     scores = [one["score"] for one in record["nbest"]]
     assert scores == sorted(scores, reverse=True)
@@ -300,7 +370,7 @@ def test_a_model_of_phones_is_scored_in_words(make_bundle: Callable[..., Bundle]
     metrics = read("runs/an4/base/eval/test-beam/metrics.json")
     assert metrics["words"] == 8
     assert "per" not in metrics
-    assert {word for text in hypotheses() for word in text.split()} <= lexicon.keys()
+    assert {word for text in hypotheses("beam") for word in text.split()} <= lexicon.keys()
 
 
 def test_the_settings_that_stand_in_conf_are_the_decoders_own_defaults() -> None:

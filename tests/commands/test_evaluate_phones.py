@@ -27,6 +27,8 @@ from asr.errors import UserError
 from asr.units.phones import PhoneUnits
 from asr.utterance import Listing, Rejection, Utterance
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 TARGET = Path("runs/an4/base/eval/test-greedy")
 MODEL = "runs/an4/base/model"
 LEXICON = {"nine": ("N", "AY", "N"), "a": ("EY",), "b": ("B", "IY"), "c": ("S", "IY")}

@@ -118,8 +118,7 @@ def test_a_vocabulary_is_a_list_or_a_dictionary_and_all_its_words_are_known(lm: 
     status, said, _ = lm("text.txt", "-o", "lm.bin", "--vocabulary", "words.dic")
     assert status == 0
     assert said.startswith(
-        "3 sentences, 13 words, 4 different in the vocabulary; 10 of the text are not, and are"
-        " unknown"
+        "3 sentences, 13 words, of which 10 are outside the vocabulary of 4 and count as <unk>"
     )
     assert words_of("lm.bin") == {"cat", "thirteen", "e", "mail"}
 
@@ -134,7 +133,7 @@ def test_the_dictionary_of_an4_has_words_that_its_training_texts_lack(
     vocabulary = str(etc / "an4.dic")
     status, said, _ = lm("an4.txt", "-o", "lm.bin", "--vocabulary", vocabulary, "--test", "an4.txt")
     assert status == 0
-    assert "0 of the text are not, and are unknown" in said
+    assert "words, of which 0 are outside the vocabulary of 101 and count as <unk>" in said
     model = NgramModel.load("lm.bin")
     rare = [model.log_prob[1 + model.word_id(word)] for word in ("thirteen", "november")]
     assert rare == [model.log_prob[1 + model.unknown_id]] * 2

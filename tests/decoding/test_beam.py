@@ -20,6 +20,8 @@ from asr.units.pieces import SentencePieceUnits
 from asr.units.symbols import BLANK, Units
 from asr.units.words import WordUnits
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 EXACT = {"beam": 20_000, "nbest": 20_000, "token_threshold": 1e9, "beam_threshold": 1e9}
 LETTERS = CharacterUnits((BLANK, "|", "a", "b"))
 WHOLE = CharacterUnits((BLANK, "|", "a", "b", "ab"))

@@ -21,6 +21,8 @@ from asr.units.phones import PhoneUnits
 from asr.units.pieces import SentencePieceUnits
 from asr.units.symbols import BLANK, Units
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 LETTERS = CharacterUnits((BLANK, "|", "a", "b", "ab", "ba"))
 PHONES = PhoneUnits.from_pronunciations({"to": ("T", "U"), "two": ("T", "U"), "toe": ("T",)})
 EXACT = {"beam": 20_000, "nbest": 20_000, "token_threshold": 1e9, "beam_threshold": 1e9}

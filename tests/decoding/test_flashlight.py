@@ -22,6 +22,8 @@ from asr.units.phones import PhoneUnits
 from asr.units.symbols import Units
 from asr.units.words import WordUnits
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 try:
     import flashlight.lib.text.decoder.kenlm  # noqa: F401
 except ImportError as error:
@@ -244,7 +246,7 @@ def test_what_flashlight_cannot_do_is_said(
 
 def test_without_flashlight_text_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "flashlight.lib.text.decoder.kenlm", None)
-    with pytest.raises(UserError, match=r"pip install 'asr\[flashlight\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[flashlight\]'"):
         FlashlightDecoder(UNITS, 0.04)
 
 

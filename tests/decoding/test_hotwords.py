@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from asr.decoding.hotwords import HotwordList
 from asr.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 ALPHABET = frozenset("abc'")
 
 
@@ -28,6 +30,12 @@ def test_a_line_is_a_phrase_as_texts_write_it_and_may_have_a_weight_of_its_own(
     ("text", "message"),
     [
         ("ab\nxa\n", r"hot.txt:2: the model cannot spell 'x' of 'xa'"),
+        (
+            "ab\nab 8\n",
+            r"hot.txt:2: .* spell '8' of 'ab 8': if 8 is the phrase's weight, write a tab",
+        ),
+        ("ab 8.5\n", r"hot.txt:1: .* if 8.5 is the phrase's weight, write a tab before it\.$"),
+        ("x\t8\n", r"hot.txt:1: the model cannot spell 'x' of 'x': take the line out\.$"),
         ("ab\tmuch\n", r"hot.txt:1: the weight 'much' is no number"),
         ("ab\tnan\n", r"hot.txt:1: the weight 'nan' is no number"),
         ("ab\n...\n", r"hot.txt:2: '...' has nothing to hear in it"),
@@ -43,7 +51,11 @@ def test_what_cannot_be_heard_or_weighed_is_named_with_its_line(
 
 def test_a_phrase_of_a_word_that_cannot_be_heard_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "hot.txt").write_text("\ufeffAB\nab ca\n")
-    with pytest.raises(UserError, match=r"hot.txt:2: 'ca' is none of the words that can be heard"):
+    with pytest.raises(
+        UserError,
+        match=r"hot.txt:2: 'ca' is none of the words that can be heard: take the line out, or add"
+        r" the word to the lexicon\.$",
+    ):
         HotwordList.read(tmp_path / "hot.txt", "english", 1.0, ALPHABET, frozenset({"ab"}))
 
 

@@ -31,6 +31,11 @@ def test_a_dictionary_has_words_as_texts_write_them_and_each_pronunciation_once(
     ]
 
 
+def test_what_texts_do_not_write_as_one_word_is_left_out_and_known(tmp_path: Path) -> None:
+    left_out = lexicon(tmp_path, "AB\nZE%%NO\n<sil>\n...\nAB\n").left_out
+    assert [(entry.word, entry.line) for entry in left_out] == [("ZE%%NO", 2), ("...", 4)]
+
+
 def test_a_plain_list_serves_letters_and_a_gzipped_one_too(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "words.gz", "wt") as stream:
         stream.write("BA\nab\n")

@@ -24,6 +24,8 @@ import soundfile
 
 from asr.commands.compose import compose
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [
     REPOSITORY / "README.md",
@@ -189,6 +191,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_manifest(folder / manifest, audio=folder / "speech")
     (folder / "words.txt").write_text("GO\nSIX\n")
     (folder / "names.txt").write_text("six\nsix six\t3.0\n")
+    (folder / "test.txt").write_text("the dog sat on the mat\n")
     (folder / "books.txt").write_text("the cat sat on the mat\nthe dog sat on the cat\n")
     for name in (
         "meeting.wav",

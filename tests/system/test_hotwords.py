@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("compiled_search")
+
 pytest.importorskip("espeakng_loader", reason="needs the extra .[synth]")
 
 NAMES = frozenset({
@@ -38,7 +40,8 @@ def test_rare_names_are_found_and_none_is_heard_that_was_not_said(
     def named(*words: str) -> tuple[int, int, int]:
         """How many names were said, how many of these were heard, how many others were heard."""
         asr(tmp_path, "evaluate", "recipe=synth", "decoder=beam", "trainer.threads=1", *words)
-        hypotheses = tmp_path / "runs/synth/base/eval/test-beam/hypotheses.jsonl"
+        decoder = "beam-names" if words else "beam"
+        hypotheses = tmp_path / f"runs/synth/base/eval/test-{decoder}/hypotheses.jsonl"
         said = found = others = 0
         for line in map(json.loads, hypotheses.read_text().splitlines()):
             reference, heard = (
