@@ -60,6 +60,7 @@ class Outputs:
         self._folders = {above for f in files for above in (folder / f.recording.name).parents}
         self._together = Together(partial_folder(folder, token))
         self._files: dict[Path, File] = {}  # whose outputs they are
+        self._open: dict[Path, bool] = {}  # folders, and whether files can be in them
 
     def __enter__(self) -> Outputs:
         self._together.__enter__()
@@ -72,7 +73,7 @@ class Outputs:
         """Begin to write the outputs of a file; what becomes of it once `finish` has ended well."""
         own = dict(self._outputs(file, transcripts))
         paths = {self._folder / name: content for name, content in own.items()}
-        taken = next((path for path in paths if path in self._folders or _is_taken(path)), None)
+        taken = next((path for path in paths if self._is_taken(path)), None)
         if taken is not None:
             what = "a folder is called so, or a file as the folder it would be in"
             detail = f"{printable(taken)} cannot be written: {what}"
@@ -109,6 +110,12 @@ class Outputs:
             found[file.recording.name] = failure(file, "write", reason, detail)
         return found
 
+    def _is_taken(self, path: Path) -> bool:
+        """Whether a folder has that name already, or a file one of those above it."""
+        if path.parent not in self._open:  # looked at once: they are the same for many files
+            self._open[path.parent] = not any(os.path.isfile(above) for above in path.parents)
+        return path in self._folders or not self._open[path.parent] or os.path.isdir(path)
+
     def _outputs(
         self, file: File, transcripts: Sequence[Transcript]
     ) -> Iterator[tuple[str, bytes]]:
@@ -122,11 +129,6 @@ class Outputs:
                 writer = registry.find("formats", kind)(**self._options.get(kind, {}))
                 writer.write(transcript, stream)
                 yield f"{name}.{kind}", stream.getvalue().encode("utf-8", "surrogateescape")
-
-
-def _is_taken(path: Path) -> bool:
-    """Whether a folder has that name already, or a file one of those above it."""
-    return os.path.isdir(path) or any(os.path.isfile(above) for above in path.parents)
 
 
 def _is_anothers(path: Path, content: bytes) -> bool:
