@@ -137,7 +137,8 @@ def _map(path: str | Path, header: Any, name: str, begin: int, size: int) -> NDA
         raise ValueError(f"its array {name!r} has no place")
     if offset + length * dtype.itemsize > size:
         raise ValueError(f"it is cut off in its array {name!r}")
-    # Plain arrays: compiled functions know them better than np.memmap, which they are views of.
+    # Plain arrays: compiled functions know them better than np.memmap, which they are views of. And
+    # such as could be written, in memory alone: those that cannot are another type to Numba.
     return np.asarray(np.memmap(path, dtype, "c", offset, (length,)))
 
 

@@ -103,7 +103,7 @@ def test_every_decoder_is_timed_and_judged(tmp_path: Path) -> None:
     assert {(row["decoder"], row["words"], row["workers"]) for row in rows} == {
         ("greedy", False, 1),
         ("greedy", False, 2),
-        *itertools.product(("beam", "flashlight"), (False, True), (1, 2)),
+        *itertools.product(("beam", "beam, narrow", "flashlight"), (False, True), (1, 2)),
     }
     assert min(row["utterances_per_s"] for row in rows) > 0
     judged = {(row["decoder"], row["words"], row["score"]) for row in rows}
