@@ -168,10 +168,10 @@ class RayExecutor:
             if self._gpus is None:
                 self.gpus = ray.cluster_resources().get("GPU", 0) > 0
             room = _room(ray, self.threads, self.gpus)
+            self.workers = min(self._wanted or room, room)
+            if self._wanted and self._wanted > room:
+                say(f"there is room for {room} workers, not {self._wanted}")
             self._stack = stack.pop_all()
-        self.workers = min(self._wanted or room, room)
-        if self._wanted and self._wanted > room:
-            say(f"there is room for {room} workers, not {self._wanted}")
         self.start_s = time.perf_counter() - began
         return self
 

@@ -112,13 +112,21 @@ def prepare_corpus(
         missing = [part for part in parts if part.name not in results]
         if missing:
             total = sum(len(part.utterances) for part in missing)
-            with executor, AudioProgress("preparing", total) as progress:
-                if isinstance(executor, RayExecutor) and executor.address:
-                    audio = [utterance.audio for utterance in inputs.utterances]
-                    check_nodes(import_ray(), audio, None, str(work.resolve()))
-                for part, result in _pack(executor, missing):
+            suspected: list[Part] = []
+            with AudioProgress("preparing", total) as progress:
+
+                def packed(part: Part, result: PartResult) -> None:
                     results[part.name] = result
                     progress.advance(len(part.utterances), result.audio_s)
+
+                with executor:
+                    if isinstance(executor, RayExecutor) and executor.address:
+                        audio = [utterance.audio for utterance in inputs.utterances]
+                        check_nodes(import_ray(), audio, None, str(work.resolve()))
+                    for part, result in _pack(executor, missing, suspected):
+                        packed(part, result)
+                for part in suspected:  # Ray has ended: it keeps signals to itself
+                    packed(part, _pack_carefully(part))
         with replace_folder(folder) as temporary:
             _assemble(inputs, parts, results, temporary, command)
     return replace(summarise(folder, time.perf_counter() - began), found=found)
@@ -139,10 +147,11 @@ def summarise(folder: Path, seconds: float = 0.0) -> PrepareResult:
     return PrepareResult(folder, index["fingerprint"], splits, index["rejected"], seconds)
 
 
-def _pack(executor: Executor, parts: list[Part]) -> Iterator[tuple[Part, PartResult]]:
-    """Each part, packed: again where its worker was lost, and carefully where it was twice."""
+def _pack(
+    executor: Executor, parts: list[Part], suspected: list[Part]
+) -> Iterator[tuple[Part, PartResult]]:
+    """Each part, packed: again where its worker was lost; it is `suspected` where it was twice."""
     losses: Counter[str] = Counter()
-    suspected: list[Part] = []
     while parts:
         again: list[Part] = []
         for part, result in executor.map(pack_part, parts):
@@ -152,8 +161,6 @@ def _pack(executor: Executor, parts: list[Part]) -> Iterator[tuple[Part, PartRes
             losses[part.name] += 1
             (again if losses[part.name] < ATTEMPTS else suspected).append(part)
         parts = again
-    for part in suspected:
-        yield part, _pack_carefully(part)
 
 
 def _pack_carefully(part: Part) -> PartResult:

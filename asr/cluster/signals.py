@@ -50,4 +50,7 @@ class KeptSignals:
             self._handlers[number](number, None)
 
     def _keep(self, number: int, frame: FrameType | None) -> None:
+        if number in self._came:  # who asks twice does not want to wait
+            self._came.clear()
+            self._handlers[number](number, frame)
         self._came.append(number)

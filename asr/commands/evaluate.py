@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from asr.commands import calibration, decoders, weights
-from asr.commands.decoder_options import left_out
+from asr.commands import calibration, decoder_options, decoders, weights
 from asr.commands.devices import choose_device
 from asr.commands.hypotheses import Decoded, decode
 from asr.commands.references import references, results
@@ -72,7 +71,7 @@ def evaluate(config: Config) -> int:
     stamp = Stamp(
         bundle=digest,
         corpus=corpus.fingerprint,
-        left_out=_digest_of(_left_out(corpus, config)),
+        left_out=_digest_of(_rejected(corpus, config)),
         decoder=digested(settings),
         normaliser=corpus.normaliser,
     )
@@ -112,7 +111,7 @@ def _scored(
     stamp: Stamp,
 ) -> tuple[Metrics, list[Result], Report]:
     """What was decoded against what was said, and all that is known besides."""
-    split, left_out = corpus.split(config.split), _left_out(corpus, config)
+    split, left_out = corpus.split(config.split), _rejected(corpus, config)
     measure = MEASURES[bundle.search.rate_name]
     spell = bundle.units.reference if measure is not WER else unchanged
     said, unknown = references(spell, split, left_out, corpus.normaliser)
@@ -201,7 +200,7 @@ def _open(config: Config) -> tuple[Corpus, Split]:
     return corpus, corpus.split(config.split)
 
 
-def _left_out(corpus: Corpus, config: Config) -> list[Rejection]:
+def _rejected(corpus: Corpus, config: Config) -> list[Rejection]:
     """What preparing left out of the split: said, and not heard."""
     return [one for one in corpus.rejected if one.split == config.split]
 
@@ -262,7 +261,7 @@ def _add_score(folder: Path, metrics: Metrics, label: str) -> None:
 def _say_left_out(settings: dict[str, Any], bundle: Bundle, notes: Console) -> None:
     """Say which words of a lexicon cannot be heard."""
     if isinstance(settings.get("lexicon"), str):
-        line = left_out(settings["lexicon"], bundle.normaliser)
+        line = decoder_options.left_out(settings["lexicon"], bundle.normaliser)
         if line:
             notes.print(line, soft_wrap=True, markup=False)
 

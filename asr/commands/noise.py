@@ -15,8 +15,8 @@ STDERR = 2  # the descriptor
 def noise_to(log: Path) -> Iterator[None]:
     """Adds to a file, which is there, what C code prints on stderr; what Python prints stays.
 
-    libmpg123, which libsndfile has within it, warns of MP3 files so, can be told no better, and
-    names no file.
+    What processes print that are started meanwhile goes there too. libmpg123, which libsndfile has
+    within it, warns of MP3 files so, can be told no better, and names no file.
     """
     if not _is_pythons_too():
         yield

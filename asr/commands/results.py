@@ -15,6 +15,7 @@ from typing import Any
 from asr.commands import decoders
 from asr.commands.runs import read_finished, run_folder
 from asr.config import Config
+from asr.description import digest_of, pipeline_name, read_description
 from asr.scoring.record import METRICS
 
 # What reading a file comes to that is not there, torn, or of a version that wrote less into it.
@@ -75,12 +76,22 @@ def add_evaluation(figures: Figures, config: Config, since_s: float = 0.0) -> Fi
     """
     folder = run_folder(config) / "eval"
     name = f"{config.split}-{decoders.label(config.decoder)}"
-    files = folder.glob(f"{name}*/{METRICS}") if config.bundle else [folder / name / METRICS]
+    files = [*folder.glob(f"{name}*/{METRICS}")] if config.bundle else [folder / name / METRICS]
+    if config.bundle and config.decoder["name"] == decoders.OWN:
+        now = _digits(config.bundle)  # it may have kept another one since
+        files = [file for file in files if file.parent.name in (name, f"{name}-{now}")]
     found = [one for file in files if (one := _read(file)) and one.is_of(config)]
     newest = max(found, key=lambda one: one.date_s, default=None)
     if newest is None or newest.date_s < int(since_s):
         return None
     return replace(figures, **newest.rates)
+
+
+def _digits(bundle: str) -> str:
+    """How evaluations of a model that is not the run's own end; '' for a name of torchaudio's."""
+    if pipeline_name(bundle) is not None:
+        return ""
+    return digest_of(read_description(Path(bundle)))[:8]
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,8 @@ def identity(
     keys: dict[str, Any] = {"recipe.name": settings["recipe"]["name"], "corpus": corpus}
     for section in sections:
         keys |= _flat(section, settings.get(section))
+    if not keys.get("augment.join.probability"):  # as of runs from before there was such a setting
+        keys = {key: value for key, value in keys.items() if not key.startswith("augment.join.")}
     return {key: value for key, value in keys.items() if key not in NOT_IDENTITY}
 
 

@@ -106,7 +106,7 @@ def gather(config: Config, corpus: Corpus, initial: Bundle | None = None) -> Tra
         speed=speed,
         short_first=data.short_first,
         join=Join(**asdict(config.augment.join)),
-        joinable=_joinable(config, parts, units, speed),
+        joinable=_joinable(config, parts, units, phones, speed),
     )
     batches = TrainingBatches(
         utterances,
@@ -159,15 +159,22 @@ def _waveform_augmentation(config: Config) -> WaveformAugmentation:
 
 
 def _joinable(
-    config: Config, parts: Sequence[tuple[Split, list[int]]], units: Units, speed: Speed
+    config: Config,
+    parts: Sequence[tuple[Split, list[int]]],
+    units: Units,
+    phones: PhoneUnits | None,
+    speed: Speed,
 ) -> np.ndarray | None:
-    """Which utterances CTC can still align where others follow; None where none does."""
+    """Which utterances both CTCs can still align where others follow; None where none does."""
     if config.augment.join.probability == 0.0:
         return None
     count = _frame_count(config)
-    spare = [spare_frames(split, rows, units.encode, count, speed) for split, rows in parts]
+    spare = np.full(sum(len(rows) for _, rows in parts), np.inf)
+    for encode in (units.encode, phones.encode_known if phones else units.encode):
+        found = [spare_frames(split, rows, encode, count, speed) for split, rows in parts]
+        spare = np.minimum(spare, np.concatenate(found))
     # Strides round up once, not twice: a frame less. And a separator or a blank stands between.
-    return np.concatenate(spare) >= 2
+    return spare >= 2
 
 
 def _phones(config: Config, corpus: Corpus) -> PhoneUnits | None:

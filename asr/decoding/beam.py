@@ -111,20 +111,21 @@ class BeamDecoder:
         unknown = (unknown_score or 0.0) if vocabulary else 0.0
         self._options = states.Options(
             beam=beam,
-            beam_threshold=beam_threshold,
+            # Of a whole number Numba would compile all of it again.
+            beam_threshold=float(beam_threshold),
             tokens=min(tokens, len(units.symbols) - 1),
-            token_threshold=token_threshold,
-            alpha=alpha,
-            beta=beta,
-            unknown_score=unknown,
-            most=self._most(beta, unknown),
+            token_threshold=float(token_threshold),
+            alpha=float(alpha),
+            beta=float(beta),
+            unknown_score=float(unknown),
+            most=float(self._most(beta, unknown)),
         )
 
     def weighted(self, alpha: float, beta: float) -> BeamDecoder:
         """The same with other weights."""
         changed = copy.copy(self)
-        most = self._most(beta, self._options.unknown_score)
-        changed._options = self._options._replace(alpha=alpha, beta=beta, most=most)
+        most = float(self._most(beta, self._options.unknown_score))
+        changed._options = self._options._replace(alpha=float(alpha), beta=float(beta), most=most)
         return changed
 
     def _most(self, beta: float, unknown_score: float) -> float:

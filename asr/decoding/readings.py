@@ -61,6 +61,8 @@ def readings(
             steps = with_room(steps, first, used - first)
             sure = with_room(sure, first, used - first)
             own, own_sure = steps[first:used], sure[first:used]
+            for label in range(len(own)):
+                own_sure[label, SHARE] = 0.0
             for back in range(used - first - 1, -1, -1):
                 own[back, LABEL], own[back, WORD_BEFORE] = nodes[node, 1], nodes[node, 2]
                 node = nodes[node, 0]
@@ -87,7 +89,9 @@ def _best(scores: np.ndarray, count: int) -> np.ndarray:
     for rank in range(len(order)):
         best = -1
         for position in range(len(scores)):
-            if not taken[position] and (best < 0 or scores[position] > scores[best]):
+            if taken[position]:
+                continue
+            if best < 0 or scores[position] > scores[best] or np.isnan(scores[best]):
                 best = position
         order[rank] = best
         taken[best] = True

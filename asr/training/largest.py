@@ -64,15 +64,22 @@ def largest_micro_batches(
 def longest_together(batches: TrainingBatches, seconds: float, epoch: int) -> MicroBatch:
     """The longest utterances at the slowest speed, so many that they have at least the seconds.
 
+    With those that follow them, and then at the epoch's speeds.
+
     Where the corpus has no more, they come again.
     """
     plan = batches.plan
-    slowest = min(1.0, *plan.speed.factors)
-    longest = int(perturbed_samples(plan.samples.max()[None], np.array([slowest]))[0])
+    everyone = np.arange(len(plan.samples))
+    if plan.join.probability:  # who follows depends on the speeds that are drawn
+        factors, lengths = plan.factors(epoch, everyone), plan.lengths(epoch, everyone)
+    else:
+        factors = np.full(len(everyone), min(1.0, *plan.speed.factors))
+        lengths = perturbed_samples(plan.samples, factors)
+    longest = int(lengths.max())
     count = max(1, math.ceil(seconds * SAMPLE_RATE_HZ / longest))
-    some = min(count, len(plan.samples))
-    indices = np.resize(np.argpartition(plan.samples, -some)[-some:], count)
-    return MicroBatch(PlannedBatch(indices, np.full(count, slowest), epoch), longest)
+    some = min(count, len(lengths))
+    indices = np.resize(np.argpartition(lengths, -some)[-some:], count)
+    return MicroBatch(PlannedBatch(indices, factors[indices], epoch), longest)
 
 
 def _share_sizes(

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from asr.cluster import executor
+from asr.cluster.executor import RayExecutor
 from asr.cluster.signals import KEPT, KeptSignals
+from asr.errors import UserError
 
 
 class Stop(BaseException):
@@ -81,3 +84,25 @@ def test_a_thread_that_gets_no_signals_changes_nothing() -> None:
     thread.start()
     thread.join()
     assert during == before
+
+
+def test_who_asks_twice_does_not_wait() -> None:
+    with KeptSignals():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Stop):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_cluster_that_does_not_start_leaves_signals_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = [signal.getsignal(number) for number in KEPT]
+
+    def fails(*given: object) -> None:
+        assert [signal.getsignal(number) for number in KEPT] != before
+        raise UserError("no cluster")
+
+    monkeypatch.setattr(executor, "start_ray", fails)
+    with pytest.raises(UserError, match="no cluster"):
+        RayExecutor(1).__enter__()
+    assert [signal.getsignal(number) for number in KEPT] == before

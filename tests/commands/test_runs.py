@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from asr.commands.compose import compose
 from asr.commands.runs import (
@@ -61,6 +62,20 @@ def test_another_run_under_the_same_name_is_refused(tmp_path: Path, word: str, s
     with pytest.raises(UserError, match=said) as caught:
         claim(tmp_path / "run", compose(["recipe=an4", word]), "c0ffee")
     assert "name=" in str(caught.value)
+
+
+def test_a_run_from_before_there_was_a_setting_is_the_same_where_that_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    config = compose(["recipe=an4"])
+    claim(tmp_path / "run", config, "c0ffee")
+    path = tmp_path / "run" / "config.yaml"
+    stored = yaml.safe_load(path.read_text())
+    del stored["settings"]["augment"]["join"]
+    path.write_text(yaml.safe_dump(stored))
+    claim(tmp_path / "run", config, "c0ffee")
+    with pytest.raises(UserError, match=r"augment\.join\.probability"):
+        claim(tmp_path / "run", compose(["recipe=an4", "augment.join.probability=0.5"]), "c0ffee")
 
 
 def test_another_corpus_is_another_run(tmp_path: Path) -> None:

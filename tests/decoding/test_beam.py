@@ -402,4 +402,4 @@ def test_a_text_too_long_for_one_trellis_is_placed_all_the_same() -> None:
     (short,) = BeamDecoder(units, 0.04, beam=4).decode_one(log_probs[:40].numpy())
     product = float(log_probs[0, 1].exp()) ** 20
     (word,) = short.words
-    assert word.confidence <= math.sqrt(product)
+    assert word.confidence == pytest.approx(math.sqrt(product), rel=0.05)  # its share is near 1

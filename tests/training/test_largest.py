@@ -142,3 +142,14 @@ def test_the_longest_utterances_together_have_the_seconds(seconds: float, count:
     assert found.longest == 35_556
     assert {3, 11} & set(found.planned.indices.tolist())
     assert count < 2 or {3, 11} <= set(found.planned.indices.tolist())
+
+
+@pytest.mark.parametrize("seconds", [0.0, 9.0, 100.0])
+def test_the_longest_together_are_what_training_hears_where_others_follow(seconds: float) -> None:
+    made = batches(60, 12.0, join=Join(0.8, 4, 6.0, start_epoch=2))
+    found = longest_together(made, seconds, 6)
+    waveforms = made.batch(found.planned).waveforms
+    assert waveforms.shape == (len(found.planned), found.longest)
+    assert found.padded_s >= seconds
+    assert found.longest == max(made.plan.lengths(6, np.arange(60)))
+    assert found.longest > 35_556  # more than any has alone
