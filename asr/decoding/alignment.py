@@ -13,21 +13,26 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from asr.kernels import inner, kernel
+from asr.decoding.trellis import (
+    BLANK,
+    Scores,
+    Sums,
+    backward,
+    entry,
+    forward,
+    forward_traced,
+    step_back,
+)
 
-BLANK = 0
 # What a frame of a gap costs where it is speech: whatever the text has, the text explains.
 GAP_COST = 0.5
 CELLS = 1 << 24  # of a trellis that is kept whole: a byte each
 CHUNK_FRAMES = 4096  # of emissions looked at together
-
-Scores = npt.NDArray[np.float32]
-Sums = npt.NDArray[np.float64]
 
 
 class Emissions(Protocol):
@@ -110,55 +115,6 @@ def peaks(emissions: npt.NDArray[np.float32], labels: Sequence[int]) -> list[Spa
     ]
 
 
-@kernel
-def place(rows: Scores, labels: Any, spans: Any, peaks: Any) -> bool:
-    """As `peaks`, of a trellis that is kept whole; False where that would raise an error.
-
-    Args:
-        rows: natural log-probabilities [T', V].
-        labels: [U], none of them the blank.
-        spans: [U, 2] becomes each label's first frame and that after its last.
-        peaks: [U] becomes the label's highest posterior in these frames.
-    """
-    frames, count = len(rows), len(labels)
-    straight = np.zeros(count + 1)
-    straight[0] = straight[count] = -np.inf
-    for u in range(1, count):
-        if labels[u] == labels[u - 1]:
-            straight[u] = -np.inf
-    guarded = np.zeros(count + 1, np.int32)
-    for u in range(count):
-        guarded[u] = labels[u]
-        spans[u, 0] = spans[u, 1] = 0
-        peaks[u] = -np.inf
-    blanks, sums = np.full(count + 1, -np.inf), np.full(count + 1, -np.inf)
-    blanks[0] = 0.0
-    unknown = False
-    for frame in range(frames):
-        for label in range(rows.shape[1]):
-            unknown |= rows[frame, label] != rows[frame, label]
-    if unknown:
-        return False
-    steps = np.zeros((frames, 2 * count + 2), np.uint8)
-    nowhere = np.zeros(count + 1, np.bool_)
-    _forward_traced(guarded, straight, nowhere, rows, rows[:, BLANK], blanks, sums, steps)
-    state = 2 * count
-    step, score = _entry(straight, blanks, sums, state)
-    if not score > -np.inf:
-        return False
-    for frame in range(frames - 1, -1, -1):
-        state -= step
-        if state % 2:
-            u = state // 2
-            spans[u, 0] = frame
-            spans[u, 1] = max(spans[u, 1], frame + 1)
-            peaks[u] = max(peaks[u], rows[frame, labels[u]])
-        step = int(steps[frame, state])
-    for u in range(count):
-        peaks[u] = np.exp(peaks[u])
-    return True
-
-
 def _spans(
     emissions: Emissions, labels: npt.NDArray[np.int32], states: npt.NDArray[np.int32]
 ) -> list[Span]:
@@ -217,11 +173,11 @@ class _Trellis:
         middle = begin + frames // 2
         ahead = self._sums(width, before - 2 * first)
         for start, rows, gaps in self._chunks(begin, middle + 1):
-            _forward(*self._part(first, last), rows, gaps, *ahead, start - begin, frames)
+            forward(*self._part(first, last), rows, gaps, *ahead, start - begin, frames)
         back = self._sums(width, after - 2 * first)
         for start, rows, gaps in self._chunks(middle + 1, end, reverse=True):
-            _backward(*self._part(first, last), rows, gaps, *back, start - begin, frames)
-        _step_back(self.straight[first : last + 1], *back, 0, width - 1)
+            backward(*self._part(first, last), rows, gaps, *back, start - begin, frames)
+        step_back(self.straight[first : last + 1], *back, 0, width - 1)
         sums = np.stack([ahead[0] + back[0], ahead[1] + back[1]], axis=1).reshape(-1)
         best = int(sums.argmax())
         _check(sums[best])
@@ -239,9 +195,9 @@ class _Trellis:
         blanks, sums = self._sums(width, before - 2 * first)
         part = self._part(first, last)
         for start, rows, gaps in self._chunks(begin, end):
-            _forward_traced(*part, rows, gaps, blanks, sums, steps[start - begin :])
+            forward_traced(*part, rows, gaps, blanks, sums, steps[start - begin :])
         state = after - 2 * first
-        step, score = _entry(part[1], blanks, sums, state)
+        step, score = entry(part[1], blanks, sums, state)
         _check(score)
         for frame in range(end - 1, begin - 1, -1):
             state -= step
@@ -280,100 +236,3 @@ def _check(score: float) -> None:
     """Written so that NaN, which compares as false, is refused as well."""
     if not score > -np.inf:
         raise AlignmentError("no path that spells the labels has a probability")
-
-
-# The kernels hold a trellis as two rows: `blanks[u]` stands before label u, `sums[u]` at it. A
-# blank is reached from itself and the label before; a label from itself, its blank, and straight
-# from the label before where that is another one. Frame f of n frames can only be at the labels
-# from last - (n - f) to f: others cannot be reached, or cannot reach the end.
-
-
-@inner
-def _forward(
-    labels: npt.NDArray[np.int32],
-    straight: Sums,
-    gap: npt.NDArray[np.bool_],
-    rows: Scores,
-    gaps: Scores,
-    blanks: Sums,
-    sums: Sums,
-    start: int,
-    frames: int,
-) -> None:
-    last = len(labels) - 1
-    for row in range(len(rows)):
-        frame = start + row
-        low, high = max(0, last - (frames - frame)), min(last, frame + 1)
-        for u in range(high, low - 1, -1):
-            before = sums[u - 1] if u > 0 else -np.inf
-            best = max(max(sums[u], blanks[u]), before + straight[u])
-            sums[u] = best + rows[row, labels[u]]
-            score = gaps[row] if gap[u] else rows[row, 0]
-            blanks[u] = max(blanks[u], before) + score
-
-
-@inner
-def _step_back(straight: Sums, blanks: Sums, sums: Sums, low: int, high: int) -> None:
-    last = len(straight) - 1
-    for u in range(low, high + 1):
-        blanks[u] = max(blanks[u], sums[u])
-        if u < last:
-            sums[u] = max(max(sums[u], blanks[u + 1]), sums[u + 1] + straight[u + 1])
-
-
-@inner
-def _backward(
-    labels: npt.NDArray[np.int32],
-    straight: Sums,
-    gap: npt.NDArray[np.bool_],
-    rows: Scores,
-    gaps: Scores,
-    blanks: Sums,
-    sums: Sums,
-    start: int,
-    frames: int,
-) -> None:
-    last = len(labels) - 1
-    for row in range(len(rows) - 1, -1, -1):
-        frame = start + row
-        low, high = max(0, last - (frames - frame)), min(last, frame + 1)
-        _step_back(straight, blanks, sums, low, high)
-        for u in range(low, high + 1):
-            sums[u] += rows[row, labels[u]]
-            blanks[u] += gaps[row] if gap[u] else rows[row, 0]
-
-
-@inner
-def _entry(straight: Sums, blanks: Sums, sums: Sums, state: int) -> tuple[int, float]:
-    """By how many states the best way into a state comes from before, and its sum."""
-    u = state // 2
-    before = sums[u - 1] if u > 0 else -np.inf
-    if state % 2 == 0:
-        return (1, before) if before > blanks[u] else (0, blanks[u])
-    step, score = 0, sums[u]
-    if blanks[u] > score:
-        step, score = 1, blanks[u]
-    if before + straight[u] > score:
-        step, score = 2, before + straight[u]
-    return step, score
-
-
-@inner
-def _forward_traced(
-    labels: npt.NDArray[np.int32],
-    straight: Sums,
-    gap: npt.NDArray[np.bool_],
-    rows: Scores,
-    gaps: Scores,
-    blanks: Sums,
-    sums: Sums,
-    steps: npt.NDArray[np.uint8],
-) -> None:
-    for row in range(len(rows)):
-        for u in range(len(labels) - 1, -1, -1):
-            step, score = _entry(straight, blanks, sums, 2 * u + 1)
-            steps[row, 2 * u + 1] = step
-            step, blank = _entry(straight, blanks, sums, 2 * u)
-            steps[row, 2 * u] = step
-            sums[u] = score + rows[row, labels[u]]
-            blanks[u] = blank + (gaps[row] if gap[u] else rows[row, 0])

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from asr.decoding.alignment import CELLS, place
+from asr.decoding.alignment import CELLS
 from asr.decoding.search import search
 from asr.decoding.shares import word_shares
 from asr.decoding.states import Hotwords, Labels, Ngrams, Options, Trie
+from asr.decoding.trellis import place
 from asr.kernels import ZERO, kernel, with_room
 
 LABEL, WORD_BEFORE, START, END = range(4)

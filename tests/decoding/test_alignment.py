@@ -20,8 +20,8 @@ from asr.decoding.alignment import (
     align,
     frames_needed,
     peaks,
-    place,
 )
+from asr.decoding.trellis import place
 
 # A trellis is kept whole, or halved until nothing is left of it.
 SIZES = pytest.mark.parametrize("cells", [1 << 24, 200, 0])
