@@ -335,6 +335,17 @@ def test_the_cursor_moves_with_the_sound(look: Open) -> None:
     assert cursor(tab) == pytest.approx(DURATION_S, abs=0.02)
 
 
+def test_a_pause_before_the_sound_has_begun_is_no_error(look: Open) -> None:
+    tab = look()
+    assert (
+        tab.run(
+            "(async () => { sound.load(); const began = listen(); sound.pause(); await began; })()"
+        )
+        is None
+    )
+    assert tab.run("sound.paused")
+
+
 def test_all_of_it_can_be_done_with_the_keyboard(look: Open, traced: Trace) -> None:
     tab = look()
     tab.run(READY)
