@@ -118,13 +118,15 @@ class TrainingBatches:
         """The tensors of planned utterances."""
         followers = self.plan.followers(planned.epoch, planned.indices)  # [B, F]
         rows, waveforms = [], []
-        for index, factor, others in zip(planned.indices, planned.factors, followers, strict=True):
-            others = others[others >= 0]
-            together = zip(
-                [index, *others], [factor, *self.plan.factors(planned.epoch, others)], strict=True
-            )
-            heard = [self._heard(index, factor, planned.epoch) for index, factor in together]
-            rows.append([self.utterances[index] for index in (index, *others)])
+        for first, factor, drawn in zip(planned.indices, planned.factors, followers, strict=True):
+            others = drawn[drawn >= 0]
+            together = [first, *others]
+            factors = [factor, *self.plan.factors(planned.epoch, others)]
+            heard = [
+                self._heard(index, own, planned.epoch)
+                for index, own in zip(together, factors, strict=True)
+            ]
+            rows.append([self.utterances[index] for index in together])
             waveforms.append(torch.cat(heard) if len(heard) > 1 else heard[0])
         return make_batch(rows, waveforms, self.encode, self.encode_inner, planned.epoch)
 

@@ -139,6 +139,7 @@ def _find(trie: Trie, text: np.uint64) -> int:
 
 @inner
 def ask(ngrams: Ngrams, state: int, word: int) -> tuple[float, int]:
+    """The natural log probability of a word after a state of the language model, and the next."""
     return advance(
         ngrams.word,
         ngrams.first_child,

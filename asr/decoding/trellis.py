@@ -32,6 +32,7 @@ def forward(
     start: int,
     frames: int,
 ) -> None:
+    """Sums up to the last of these frames, the first of which is number `start` of all `frames`."""
     last = len(labels) - 1
     for row in range(len(rows)):
         frame = start + row
@@ -46,6 +47,7 @@ def forward(
 
 @inner
 def step_back(straight: Sums, blanks: Sums, sums: Sums, low: int, high: int) -> None:
+    """What follows each state, before the frame in which it is: labels `low` to `high`."""
     last = len(straight) - 1
     for u in range(low, high + 1):
         blanks[u] = max(blanks[u], sums[u])
@@ -65,6 +67,7 @@ def backward(
     start: int,
     frames: int,
 ) -> None:
+    """As `forward`, from the last of these frames to the first."""
     last = len(labels) - 1
     for row in range(len(rows) - 1, -1, -1):
         frame = start + row
@@ -101,6 +104,7 @@ def forward_traced(
     sums: Sums,
     steps: npt.NDArray[np.uint8],
 ) -> None:
+    """As `forward`, with no frame left out, and into `steps` how far each state came."""
     for row in range(len(rows)):
         for u in range(len(labels) - 1, -1, -1):
             step, score = entry(straight, blanks, sums, 2 * u + 1)
